@@ -1,0 +1,99 @@
+/**
+ * What must be true of the data directory before anything in it is touched: it is ours, it is writable,
+ * and it is on a file system of this machine. The lock asks the kernel whether a process is alive, and
+ * two kernels that share a directory (NFS, SMB, a virtual machine's shared folder) do not know of each other.
+ */
+
+import { accessSync, constants, mkdirSync, readFileSync, statSync, statfsSync } from 'node:fs';
+import type { Stats } from 'node:fs';
+import { dirname, resolve } from 'node:path';
+import { RegistrarError, messageOf, systemCode } from '../../errors.ts';
+
+/** statfs(2) f_type of file systems that one kernel alone writes to. */
+const localTypes: ReadonlyMap<number, string> = new Map([
+  [0xef53, 'ext'], [0x58465342, 'xfs'], [0x9123683e, 'btrfs'], [0x01021994, 'tmpfs'], [0x794c7630, 'overlay'],
+  [0xf2f52010, 'f2fs'], [0x2fc12fc1, 'zfs'], [0xca451a4e, 'bcachefs'], [0x3153464a, 'jfs'], [0x858458f6, 'ramfs'],
+]);
+
+const sharedTypes: ReadonlyMap<number, string> = new Map([
+  [0x6969, 'NFS'], [0x517b, 'SMB'], [0xff534d42, 'CIFS'], [0xfe534d42, 'SMB2'], [0x01021997, '9p'],
+  [0x65735546, 'FUSE'], [0x6a656a63, 'virtiofs'], [0x00c36400, 'Ceph'], [0x5346414f, 'AFS'], [0x786f4256, 'vboxsf'],
+]);
+
+/** What the machine says, so that a test can say otherwise. */
+export interface Surroundings {
+  readonly uid: number;
+  readonly fileSystemType: (path: string) => number;
+}
+
+export const surroundings: Surroundings = {
+  uid: process.getuid?.() ?? 0,
+  fileSystemType: (path) => statfsSync(path).type,
+};
+
+/**
+ * Makes the directory if there is none and checks it. Returns its absolute path.
+ * Throws `cannot-start` with what to do; nothing has been changed then.
+ */
+export function prepareDirectory(path: string, { uid, fileSystemType }: Surroundings = surroundings): string {
+  const directory = resolve(path);
+  const present = existing(directory);
+  const { isDirectory, owner } = present.stats;
+  if (!isDirectory) throw refusal(path, 'it is not a directory');
+  if (owner !== uid) {
+    const name = userName(owner);
+    throw refusal(path, `it belongs to ${name}, not to you: start it as its owner, with sudo -u ${name} …`);
+  }
+  const type = process.platform === 'linux' ? fileSystemType(present.path) : 0xef53;
+  if (!localTypes.has(type)) {
+    const kind = sharedTypes.get(type) ?? `of type 0x${type.toString(16)}`;
+    throw refusal(
+      path,
+      `its file system (${kind}) is not known to be local to this machine, so its lock would not hold; use a ` +
+        'local disk (bind mounts of Docker Desktop are not local: use a named volume)',
+    );
+  }
+  try {
+    accessSync(present.path, constants.W_OK | constants.X_OK | constants.R_OK);
+    if (present.path !== directory) mkdirSync(directory, { recursive: true, mode: 0o700 });
+  } catch (cause) {
+    throw refusal(path, `it is not writable (${systemCode(cause) ?? messageOf(cause)})`, cause);
+  }
+  return directory;
+}
+
+interface Existing {
+  readonly path: string;
+  readonly stats: { readonly isDirectory: boolean; readonly owner: number };
+}
+
+/** The directory, or the nearest one above it that is there. */
+function existing(path: string): Existing {
+  let stats: Stats | undefined;
+  try {
+    stats = statSync(path, { throwIfNoEntry: false });
+  } catch (cause) {
+    throw refusal(path, `it cannot be looked at (${systemCode(cause) ?? messageOf(cause)})`, cause);
+  }
+  if (stats !== undefined) return { path, stats: { isDirectory: stats.isDirectory(), owner: stats.uid } };
+  const above = existing(dirname(path));
+  // Whoever may write in the one above may make this one, and it is theirs then.
+  return { path: above.path, stats: { isDirectory: above.stats.isDirectory, owner: process.getuid?.() ?? 0 } };
+}
+
+function refusal(path: string, reason: string, cause?: unknown): RegistrarError {
+  return new RegistrarError('cannot-start', `Cannot use the data directory "${path}": ${reason}`, { cause });
+}
+
+/** The name of a user id as sudo takes it: `#1000` where the system has no name for it. */
+function userName(uid: number): string {
+  try {
+    for (const line of readFileSync('/etc/passwd', 'utf8').split('\n')) {
+      const [name, , id] = line.split(':');
+      if (name !== undefined && id === String(uid)) return name;
+    }
+  } catch (error) {
+    if (systemCode(error) === undefined) throw error;
+  }
+  return `'#${uid}'`;
+}

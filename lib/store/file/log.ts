@@ -1,0 +1,264 @@
+/**
+ * One open file of users and what was derived from it: the index, and the offset up to which every line
+ * has been read and checked. It only reads lines, appends at that offset and cuts back to it; who may
+ * do so, and when, is the store's business.
+ */
+
+import { randomBytes } from 'node:crypto';
+import { setImmediate as nextTurn } from 'node:timers/promises';
+import { RegistrarError } from '../../errors.ts';
+import type { StoredUser } from '../../user-store.ts';
+import type { FileSystem } from './file-system.ts';
+import { LoginIndex } from './index.ts';
+import { checksumHolds, decodeHeader, decodeUser, lineBytesMax, lineEnd, publicJson, scanLine } from './record.ts';
+import type { Header, Scanned } from './record.ts';
+
+/** What is read at a time to catch up: between two such reads the event loop gets its turn. */
+const chunkBytes = 1 << 20;
+
+/** Most lines are below this: one read for one user. */
+const guessBytes = 512;
+
+/** Lines of a page mostly stand side by side: they are read together. */
+const windowBytes = 1 << 16;
+
+export interface Damage {
+  readonly offset: number;
+  /** Counted from 1, the header's. */
+  readonly line: number;
+  readonly reason: string;
+}
+
+export interface LogPage {
+  readonly users: Buffer[];
+  /** The id of the last user, if more follow. */
+  readonly next: number | undefined;
+}
+
+export class UserLog {
+  readonly path: string;
+  readonly header: Header;
+  readonly inode: number;
+  readonly device: number;
+  readonly index: LoginIndex;
+  readonly #fs: FileSystem;
+  readonly #fd: number;
+  readonly #scanned: Scanned = { id: 0, isRemoval: false, batch: 0, loginStart: 0, loginEnd: 0 };
+  readonly #window = Buffer.allocUnsafe(windowBytes);
+  #end: number;
+  #lines = 1;
+  #batch = -1;
+
+  private constructor(fs: FileSystem, path: string, fd: number, header: Header, headerEnd: number) {
+    const { inode, device } = fs.statFd(fd);
+    const key = randomBytes(8);
+    this.#fs = fs;
+    this.path = path;
+    this.#fd = fd;
+    this.header = header;
+    this.inode = inode;
+    this.device = device;
+    this.index = new LoginIndex([key.readUInt32LE(0), key.readUInt32LE(4)]);
+    this.#end = headerEnd;
+  }
+
+  /** Opens a file and reads its header, no line yet. Throws `corrupt` if it is none of ours. */
+  static open(fs: FileSystem, path: string): UserLog {
+    const fd = fs.open(path, 'r+');
+    try {
+      const { isFile, bytes } = fs.statFd(fd);
+      if (!isFile) throw new RegistrarError('cannot-start', `Cannot open "${path}": it is not a file`);
+      if (bytes === 0) {
+        const way = 'restore it from a backup, or remove it and its .lock directory to begin anew';
+        throw new RegistrarError('corrupt', `Cannot open "${path}": it is empty, and it never is when all is well: ${way}`);
+      }
+      const start = Buffer.alloc(lineBytesMax);
+      const length = fs.read(fd, start, 0, lineBytesMax, 0);
+      const end = lineEnd(start, 0, length);
+      const header = end < 0 ? 'the header has no end' : decodeHeader(start.subarray(0, end));
+      if (typeof header === 'string') throw corruption(path, { offset: 0, line: 1, reason: header });
+      return new UserLog(fs, path, fd, header, end + 1);
+    } catch (error) {
+      fs.close(fd);
+      throw error;
+    }
+  }
+
+  /** Up to here every line is checked and in the index. */
+  get end(): number {
+    return this.#end;
+  }
+
+  get lines(): number {
+    return this.#lines;
+  }
+
+  get nextId(): number {
+    return Math.max(this.header.nextId, this.index.lastId + 1);
+  }
+
+  /** Bytes that the file has now. */
+  get size(): number {
+    return this.#fs.statFd(this.#fd).bytes;
+  }
+
+  /** Reads on up to the offset `to`. Returns the first bad line, with which it stops, if there is one. */
+  async advance(to: number): Promise<Damage | undefined> {
+    const chunk = Buffer.allocUnsafe(Math.max(0, Math.min(chunkBytes, to - this.#end)));
+    while (this.#end < to) {
+      const from = this.#end;
+      const length = this.#read(chunk, Math.min(chunk.length, to - from), from);
+      const damage = this.#apply(chunk, length, from);
+      if (damage !== undefined) return damage;
+      const isWhole = this.#end > from;
+      if (!isWhole && (length === 0 || length >= lineBytesMax || from + length >= to)) return this.#damage('has no end');
+      if (this.#end < to && length === chunk.length) await nextTurn();
+    }
+    return undefined;
+  }
+
+  /** Takes lines in that have just been written, and are durable, at `end`. */
+  append(bytes: Buffer): void {
+    const damage = this.#apply(bytes, bytes.length, this.#end);
+    if (damage !== undefined) throw corruption(this.path, damage);
+  }
+
+  /** Writes at `end`, all of it, however short the single writes turn out. Nothing is taken in yet. */
+  async write(bytes: Buffer): Promise<void> {
+    for (let done = 0; done < bytes.length; ) {
+      done += await this.#fs.write(this.#fd, bytes, done, bytes.length - done, this.#end + done);
+    }
+  }
+
+  sync(): Promise<void> {
+    return this.#fs.datasync(this.#fd);
+  }
+
+  /** Cuts what is behind `end`, durably: it must not come back after it was said to have failed. */
+  async cut(): Promise<void> {
+    await this.#fs.truncate(this.#fd, this.#end);
+    await this.sync();
+  }
+
+  /** Bytes of the file, for those who look at what is behind `end`. */
+  bytes(from: number, to: number): Buffer {
+    const bytes = Buffer.alloc(to - from);
+    return bytes.subarray(0, this.#read(bytes, bytes.length, from));
+  }
+
+  find(login: string): StoredUser | undefined {
+    const name = Buffer.from(login, 'utf8');
+    let found: StoredUser | undefined;
+    this.index.find(this.index.hash(name, 0, name.length), (ordinal) => {
+      const line = this.#line(this.index.offset(ordinal), guessBytes);
+      const user = decodeUser(this.#window, line.start, line.end);
+      if (user?.login !== login) return false;
+      found = user;
+      return true;
+    });
+    return found;
+  }
+
+  /** Users with a higher id than `after`, in the order of ids. */
+  page(after: number, limit: number): LogPage {
+    const users: Buffer[] = [];
+    const { index } = this;
+    this.#windowAt = -1;
+    let last = after;
+    for (let ordinal = index.after(after); ordinal < index.ordinals; ordinal++) {
+      const offset = index.offset(ordinal);
+      if (offset === 0) continue;
+      if (users.length === limit) return { users, next: last };
+      const line = this.#line(offset, windowBytes);
+      users.push(publicJson(this.#window, line.start, line.end));
+      last = index.id(ordinal);
+    }
+    return { users, next: undefined };
+  }
+
+  close(): void {
+    this.#fs.close(this.#fd);
+  }
+
+  /** Reads `length` bytes, less only at the end of the file. */
+  #read(into: Buffer, length: number, position: number): number {
+    let done = 0;
+    for (let got = -1; done < length && got !== 0; done += got) {
+      got = this.#fs.read(this.#fd, into, done, length - done, position + done);
+    }
+    return done;
+  }
+
+  /** What the window holds: bytes of the file from `#windowAt` on. */
+  #windowAt = -1;
+  #windowLength = 0;
+
+  /** Brings the line at `offset` into the window, checked; `want` bytes are read if it is not there yet. */
+  #line(offset: number, want: number): { start: number; end: number } {
+    const within = this.#windowAt >= 0 && offset >= this.#windowAt && want === windowBytes;
+    let start = offset - this.#windowAt;
+    let end = within ? lineEnd(this.#window, start, this.#windowLength) : -1;
+    for (let bytes = want; end < 0; bytes = lineBytesMax) {
+      this.#windowLength = this.#read(this.#window, Math.min(bytes, this.#end - offset), offset);
+      this.#windowAt = offset;
+      start = 0;
+      end = lineEnd(this.#window, 0, this.#windowLength);
+      if (end < 0 && bytes >= lineBytesMax) break;
+    }
+    if (end < 0 || !checksumHolds(this.#window, start, end, this.header.seed)) {
+      const reason = 'has changed since it was read first: it fails its checksum now';
+      throw new RegistrarError('corrupt', `Cannot read "${this.path}": the line at byte ${grouped(offset)} ${reason}`);
+    }
+    return { start, end };
+  }
+
+  /** Reads whole lines from `chunk`, which begins at the offset `from`; what is left of it is the caller's. */
+  #apply(chunk: Buffer, length: number, from: number): Damage | undefined {
+    const scanned = this.#scanned;
+    for (let start = this.#end - from; start < length; ) {
+      const end = lineEnd(chunk, start, length);
+      if (end < 0) return undefined;
+      const reason = scanLine(chunk, start, end, this.header.seed, scanned) ?? this.#place(chunk, from + start);
+      if (reason !== undefined) return this.#damage(reason);
+      start = end + 1;
+      this.#end = from + start;
+      this.#batch = scanned.batch;
+      this.#lines++;
+    }
+    return undefined;
+  }
+
+  /** Puts the scanned line at `offset` into the index, or says why it cannot stand there. */
+  #place(chunk: Buffer, offset: number): string | undefined {
+    const { id, isRemoval, batch, loginStart, loginEnd } = this.#scanned;
+    if (batch !== offset && batch !== this.#batch) return 'is not where it was written';
+    const { index } = this;
+    const hash = index.hash(chunk, loginStart, loginEnd);
+    // The id tells users with the same hash apart, so that no other line has to be read.
+    const ordinal = index.find(hash, (candidate) => index.id(candidate) === id);
+    if (ordinal >= 0) {
+      if (isRemoval) index.remove(ordinal);
+      else index.move(ordinal, offset);
+      return undefined;
+    }
+    if (isRemoval) return `removes user ${id}, who is not there`;
+    if (id <= index.lastId) return `gives id ${id} a second time`;
+    index.add(hash, id, offset);
+    return undefined;
+  }
+
+  #damage(reason: string): Damage {
+    return { offset: this.#end, line: this.#lines + 1, reason };
+  }
+}
+
+/** What a damaged file is answered with, everywhere: where it is, and what to do. Nothing is touched. */
+export function corruption(path: string, damage: Damage): RegistrarError {
+  const where = `line ${grouped(damage.line)} (byte ${grouped(damage.offset)})`;
+  const way = 'nothing was changed; restore the file from a backup';
+  return new RegistrarError('corrupt', `Cannot open "${path}": ${where} ${damage.reason}: ${way}`);
+}
+
+function grouped(value: number): string {
+  return value.toLocaleString('en-US');
+}

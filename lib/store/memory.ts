@@ -1,0 +1,53 @@
+/** The reference implementation of the contract, for tests: a Map, and an array for the order of ids. */
+
+import type { Candidate, CreateOutcome, Expected, Replacement, StoredUser, UserPage, UserStore } from '../user-store.ts';
+import { publicUser } from '../user.ts';
+import { decodeCursor, encodeCursor } from './cursor.ts';
+import { decideCreate, decideRemove, decideReplace } from './decide.ts';
+import type { Decision } from './decide.ts';
+
+export class MemoryUserStore implements UserStore {
+  /** Insertion order is the order of ids: a replacement keeps its place, a login registered anew goes last. */
+  readonly #users = new Map<string, StoredUser>();
+  #nextId = 1;
+
+  async create(candidate: Candidate): Promise<CreateOutcome> {
+    return this.#apply(candidate.login, decideCreate(candidate, this.#users.get(candidate.login), this.#nextId));
+  }
+
+  async find(login: string): Promise<StoredUser | undefined> {
+    return this.#users.get(login);
+  }
+
+  async replace(expected: Expected, replacement: Replacement): Promise<StoredUser | undefined> {
+    return this.#apply(expected.login, decideReplace(expected, replacement, this.#users.get(expected.login)));
+  }
+
+  async remove(expected: Expected, at: string): Promise<boolean> {
+    return this.#apply(expected.login, decideRemove(expected, at, this.#users.get(expected.login)));
+  }
+
+  async page(after: string | undefined, limit: number): Promise<UserPage> {
+    const from = after === undefined ? 0 : decodeCursor(after);
+    const following = [...this.#users.values()].filter(({ id }) => id > from);
+    const page = following.slice(0, limit);
+    const last = page.at(-1);
+    return {
+      users: page.map((user) => Buffer.from(JSON.stringify(publicUser(user)))),
+      next: last !== undefined && following.length > limit ? encodeCursor(last.id) : undefined,
+    };
+  }
+
+  async close(): Promise<void> {
+    this.#users.clear();
+  }
+
+  #apply<T>(login: string, { outcome, put, remove }: Decision<T>): T {
+    if (put !== undefined) {
+      this.#users.set(login, put);
+      this.#nextId = Math.max(this.#nextId, put.id + 1);
+    }
+    if (remove !== undefined) this.#users.delete(login);
+    return outcome;
+  }
+}
