@@ -1,0 +1,162 @@
+/** The API: one table of routes, and a small function for each. What they do is the registry's business. */
+
+import { setImmediate as nextTurn } from 'node:timers/promises';
+import { RegistrarError } from '../errors.ts';
+import type { Registry } from '../registry.ts';
+import { publicUser } from '../user.ts';
+import type { User } from '../user.ts';
+import { etag, hasMatch, requireMatch } from './conditional.ts';
+import type { Call, Reply, Route } from './message.ts';
+import { readNumber, readQuery } from './query.ts';
+
+export interface RouteEntry {
+  readonly method: string;
+  readonly pattern: string;
+  readonly route: Route;
+}
+
+const pageUsersMax = 1000;
+const pageUsersDefault = 100;
+
+/** As many users as are asked of the store at a time for a stream: some 150 KB. */
+const streamUsers = 1000;
+
+const collection = '/user/';
+const newline = Buffer.from('\n');
+
+export function routes(registry: Registry): readonly RouteEntry[] {
+  const user = '/user/{login}';
+  return [
+    { method: 'POST', pattern: '/user', route: (call) => post(registry, call) },
+    { method: 'GET', pattern: '/user', route: (call) => list(registry, call) },
+    { method: 'PUT', pattern: user, route: (call) => put(registry, call) },
+    { method: 'GET', pattern: user, route: (call) => get(registry, call) },
+    { method: 'PATCH', pattern: user, route: (call) => patch(registry, call) },
+    { method: 'DELETE', pattern: user, route: (call) => remove(registry, call) },
+  ];
+}
+
+async function post(registry: Registry, call: Call): Promise<Reply> {
+  readQuery(call.query, []);
+  const key = idempotencyKey(call);
+  const { login = '', password = '' } = await call.readFields({ login: 'required', password: 'required' });
+  const user = await registry.register({ login, password, ...key }, call.signal);
+  return reply(201, user, { Location: location(user), ETag: etag(user) });
+}
+
+/** Creates and never overwrites. No ETag: what is kept is not what was sent (RFC 9110, 9.3.4). */
+async function put(registry: Registry, call: Call): Promise<Reply> {
+  readQuery(call.query, []);
+  const key = idempotencyKey(call);
+  const { password = '' } = await call.readFields({ password: 'required' });
+  const { 'if-match': ifMatch, 'if-none-match': ifNoneMatch } = call.headers;
+  const login = loginOf(call);
+  try {
+    if (ifMatch !== undefined) await requireNobody(registry, login);
+    const registration = { login, password, ...key, loginPlace: { parameter: 'login' } };
+    const user = await registry.register(registration, call.signal);
+    return reply(201, user, { Location: location(user) });
+  } catch (error) {
+    const isTaken = error instanceof RegistrarError && error.code === 'taken';
+    if (!isTaken || ifNoneMatch === undefined || !hasMatch(ifNoneMatch, await registry.find(login))) throw error;
+    throw new RegistrarError('precondition-failed', error.detail);
+  }
+}
+
+/** If-Match on a user to be: a user who is there is taken, one who is not matches nothing. */
+async function requireNobody(registry: Registry, login: string): Promise<void> {
+  try {
+    await registry.find(login);
+  } catch (error) {
+    if (!(error instanceof RegistrarError) || error.code !== 'not-found') throw error;
+    throw new RegistrarError('precondition-failed', 'If-Match asks for a user who is there, and there is none');
+  }
+}
+
+async function get(registry: Registry, call: Call): Promise<Reply> {
+  readQuery(call.query, []);
+  const user = await registry.find(loginOf(call));
+  requireMatch(call.headers['if-match'], user);
+  if (hasMatch(call.headers['if-none-match'], user)) return { status: 304, headers: { ETag: etag(user) } };
+  return reply(200, user, { ETag: etag(user) });
+}
+
+async function patch(registry: Registry, call: Call): Promise<Reply> {
+  readQuery(call.query, []);
+  const { password = '', ...rest } = await call.readFields({ password: 'required', current: 'optional' });
+  const user = await registry.changePassword(loginOf(call), { password, ...rest }, precondition(call), call.signal);
+  return reply(200, user, { ETag: etag(user) });
+}
+
+async function remove(registry: Registry, call: Call): Promise<Reply> {
+  readQuery(call.query, []);
+  await registry.remove(loginOf(call), precondition(call));
+  return { status: 204 };
+}
+
+async function list(registry: Registry, call: Call): Promise<Reply> {
+  const wantsStream = /(?:^|,)\s*application\/x-ndjson\s*(?:;|,|$)/i.test(call.headers.accept ?? '');
+  const query = readQuery(call.query, wantsStream ? ['after'] : ['limit', 'after']);
+  if (wantsStream) {
+    const first = await registry.list(query.after, streamUsers);
+    const body = stream(registry, first, call.signal);
+    return { status: 200, headers: { 'Content-Type': 'application/x-ndjson' }, body };
+  }
+  const limit = readNumber('limit', 'limit' in query ? query.limit : undefined, pageUsersDefault, 1, pageUsersMax);
+  const { users, next } = await registry.list(query.after, limit);
+  const nextUrl = next === undefined ? undefined : `${collection}?after=${next}&limit=${limit}`;
+  const head = Buffer.from(`{"users":[`);
+  const parts = users.flatMap((user, n) => (n === 0 ? [user] : [Buffer.from(','), user]));
+  const tail = Buffer.from(`],"next":${nextUrl === undefined ? 'null' : JSON.stringify(nextUrl)}}\n`);
+  return {
+    status: 200,
+    headers: { 'Content-Type': 'application/json', ...(nextUrl === undefined ? {} : { Link: `<${nextUrl}>; rel="next"` }) },
+    body: Buffer.concat([head, ...parts, tail]),
+  };
+}
+
+/** Everybody, one JSON line each, a page of the store at a time: the next one when the client has read. */
+async function* stream(
+  registry: Registry,
+  first: Awaited<ReturnType<Registry['list']>>,
+  signal: AbortSignal,
+): AsyncIterable<Buffer> {
+  for (let page = first; ; page = await registry.list(page.next, streamUsers)) {
+    yield Buffer.concat(page.users.flatMap((user) => [user, newline]));
+    if (page.next === undefined || signal.aborted) return;
+    // A fast reader must not keep all others from being served.
+    await nextTurn();
+  }
+}
+
+function reply(status: number, user: User, headers: Record<string, string>): Reply {
+  return {
+    status,
+    headers: { 'Content-Type': 'application/json', ...headers },
+    body: `${JSON.stringify(publicUser(user))}\n`,
+  };
+}
+
+function location({ login }: User): string {
+  return `${collection}${encodeURIComponent(login)}`;
+}
+
+function loginOf(call: Call): string {
+  return call.params.login ?? '';
+}
+
+function precondition(call: Call): ((user: User) => void) | undefined {
+  const header = call.headers['if-match'];
+  return header === undefined ? undefined : (user) => requireMatch(header, user);
+}
+
+/** An RFC 9651 string in quotes, as the draft asks for, or the same without them. */
+function idempotencyKey({ headers }: Call): { key?: string } {
+  const header = headers['idempotency-key'];
+  if (header === undefined) return {};
+  const [, quoted, bare] = /^(?:"([\x21\x23-\x5b\x5d-\x7e]{1,255})"|([\x21\x23-\x5b\x5d-\x7e]{1,255}))$/.exec(String(header)) ?? [];
+  const key = quoted ?? bare;
+  if (key !== undefined) return { key };
+  const fields = [{ detail: 'It has to be 1 to 255 visible ASCII characters, in quotes', parameter: 'Idempotency-Key' }];
+  throw new RegistrarError('malformed', 'The Idempotency-Key cannot be read', { fields });
+}

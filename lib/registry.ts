@@ -1,0 +1,181 @@
+/**
+ * The use cases: register, find, list, change a password, remove, verify. It gets its store, hasher and
+ * clock passed in and knows them by what it needs of them.
+ *
+ * Hashing takes a tenth of a second, so whatever was looked at before may be gone after: every write is
+ * compare-and-set on the user's id and version, and says so when it loses.
+ */
+
+import { createHash } from 'node:crypto';
+import { RegistrarError } from './errors.ts';
+import type { FieldError } from './errors.ts';
+import { checkNewPassword, normalizePassword } from './password-policy.ts';
+import type { PasswordPolicy } from './password-policy.ts';
+import { parseLogin } from './user.ts';
+import type { Credential, User } from './user.ts';
+import type { StoredUser, UserPage, UserStore } from './user-store.ts';
+
+/** Makes and checks hashes; rejects with `overloaded`, or the signal's reason when the client has gone. */
+export interface PasswordHasher {
+  hash(password: string, signal?: AbortSignal): Promise<Credential>;
+  verify(password: string, credential: Credential, signal?: AbortSignal): Promise<boolean>;
+  /** Whether the hash was made in another way than it would be today. */
+  isStale(credential: Credential): boolean;
+}
+
+export interface RegistryParts {
+  readonly store: UserStore;
+  readonly hasher: PasswordHasher;
+  readonly policy: PasswordPolicy;
+  readonly now: () => Date;
+}
+
+export interface Registration {
+  readonly login: string;
+  readonly password: string;
+  /** The client's Idempotency-Key: a repeat with the same password is answered like the first. */
+  readonly key?: string;
+  /** Where the login was given, for the error; the body by default. */
+  readonly loginPlace?: Omit<FieldError, 'detail'>;
+}
+
+export interface PasswordChange {
+  readonly password: string;
+  /** The password until now, if it has to be right for the change to happen. */
+  readonly current?: string;
+}
+
+/** Throws if the user as it is found is not the one that the client means. */
+export type Precondition = (user: User) => void;
+
+/** A removal without a precondition that meets a change looks again: it means the user as it is. */
+const removalTriesMax = 10;
+
+export class Registry {
+  readonly #store: UserStore;
+  readonly #hasher: PasswordHasher;
+  readonly #policy: PasswordPolicy;
+  readonly #now: () => Date;
+
+  constructor({ store, hasher, policy, now }: RegistryParts) {
+    this.#store = store;
+    this.#hasher = hasher;
+    this.#policy = policy;
+    this.#now = now;
+  }
+
+  /** Throws `invalid` with every rule that is broken, `taken`, `key-reused`, or what store and hasher do. */
+  async register(registration: Registration, signal?: AbortSignal): Promise<User> {
+    const { login, password } = this.#checkNew(registration);
+    const key = registration.key === undefined ? undefined : sha256(registration.key);
+    // A taken login costs no hash; whether it is still free is decided when it is written.
+    const present = await this.#store.find(login);
+    if (present !== undefined) return this.#repeat(present, password, key, signal);
+    const credential = await this.#hasher.hash(password, signal);
+    const registered = this.#now().toISOString();
+    const outcome = await this.#store.create({ login, registered, ...credential, ...(key === undefined ? {} : { key }) });
+    return outcome.created ? outcome.user : this.#repeat(outcome.user, password, key, signal);
+  }
+
+  /** Throws `not-found`. Any spelling of the login finds it. */
+  async find(login: string): Promise<StoredUser> {
+    const parsed = parseLogin(login);
+    const user = 'login' in parsed ? await this.#store.find(parsed.login) : undefined;
+    if (user === undefined) throw new RegistrarError('not-found', 'There is no user with this login');
+    return user;
+  }
+
+  list(after: string | undefined, limit: number): Promise<UserPage> {
+    return this.#store.page(after, limit);
+  }
+
+  /** Throws `invalid`, `not-found`, what `precondition` throws, `wrong-password`, `conflict`. */
+  async changePassword(
+    login: string,
+    change: PasswordChange,
+    precondition?: Precondition,
+    signal?: AbortSignal,
+  ): Promise<User> {
+    const user = await this.find(login);
+    const password = this.#checkPassword(change.password, user.login);
+    precondition?.(user);
+    if (change.current !== undefined && !(await this.#isPassword(change.current, user, signal))) {
+      const fields = [{ detail: 'It is not the password of this user', pointer: '#/current' }];
+      throw new RegistrarError('wrong-password', 'The current password is wrong', { fields });
+    }
+    const credential = await this.#hasher.hash(password, signal);
+    const updated = await this.#store.replace(user, { ...credential, changed: this.#now().toISOString() });
+    if (updated !== undefined) return updated;
+    precondition?.(await this.find(login));
+    throw new RegistrarError('conflict', 'The user was changed by another request meanwhile: look at it and try again');
+  }
+
+  /** Throws `not-found`, or what `precondition` throws. */
+  async remove(login: string, precondition?: Precondition): Promise<void> {
+    for (let n = 0; n < removalTriesMax; n++) {
+      const user = await this.find(login);
+      precondition?.(user);
+      if (await this.#store.remove(user, this.#now().toISOString())) return;
+    }
+    throw new RegistrarError('conflict', 'The user is being changed by other requests: try again');
+  }
+
+  /**
+   * The user if this is their password. An unknown login costs a hash too. A hash that is not made as it
+   * would be today is made anew and saved, unless the user has changed meanwhile.
+   */
+  async verify(login: string, password: string, signal?: AbortSignal): Promise<User | undefined> {
+    const parsed = parseLogin(login);
+    const user = 'login' in parsed ? await this.#store.find(parsed.login) : undefined;
+    if (user === undefined) {
+      await this.#hasher.hash(normalizePassword(password) ?? '', signal);
+      return undefined;
+    }
+    if (!(await this.#isPassword(password, user, signal))) return undefined;
+    if (this.#hasher.isStale(user)) {
+      const credential = await this.#hasher.hash(normalizePassword(password) ?? '', signal);
+      await this.#store.replace(user, credential);
+    }
+    return user;
+  }
+
+  async #isPassword(password: string, user: StoredUser, signal: AbortSignal | undefined): Promise<boolean> {
+    const normalized = normalizePassword(password);
+    return normalized !== undefined && (await this.#hasher.verify(normalized, user, signal));
+  }
+
+  /** The login is somebody's: the same client's, asking again since it missed the answer? */
+  async #repeat(
+    present: StoredUser,
+    password: string,
+    key: string | undefined,
+    signal: AbortSignal | undefined,
+  ): Promise<User> {
+    if (key === undefined || present.key !== key) {
+      throw new RegistrarError('taken', `The login "${present.login}" is taken`);
+    }
+    if (await this.#hasher.verify(password, present, signal)) return present;
+    throw new RegistrarError('key-reused', 'This Idempotency-Key came before, with another password for this login');
+  }
+
+  #checkNew({ login, password, loginPlace = { pointer: '#/login' } }: Registration): { login: string; password: string } {
+    const parsed = parseLogin(login);
+    const checked = checkNewPassword(password, 'login' in parsed ? parsed.login : undefined, this.#policy);
+    if ('login' in parsed && 'password' in checked) return { login: parsed.login, password: checked.password };
+    const fields: FieldError[] = [];
+    if ('problem' in parsed) fields.push({ detail: parsed.problem, ...loginPlace });
+    if ('problem' in checked) fields.push({ detail: checked.problem, pointer: '#/password' });
+    throw new RegistrarError('invalid', fields.map(({ detail }) => detail).join('. '), { fields });
+  }
+
+  #checkPassword(input: string, login: string): string {
+    const checked = checkNewPassword(input, login, this.#policy);
+    if ('password' in checked) return checked.password;
+    const fields = [{ detail: checked.problem, pointer: '#/password' }];
+    throw new RegistrarError('invalid', checked.problem, { fields });
+  }
+}
+
+function sha256(text: string): string {
+  return createHash('sha256').update(text, 'utf8').digest('hex');
+}
