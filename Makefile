@@ -1,0 +1,72 @@
+# Everything that is done to Registrar by hand. `make help` lists it.
+
+NODE ?= node
+ARGS ?=
+HOSTS ?=
+DAYS ?= 825
+CERTS ?= certs
+
+# Node 22.18 and up run TypeScript as it is; Node 20 does with tsx.
+RUN = $(NODE) $(shell $(NODE) -p 'process.features.typescript ? "" : "--import tsx"')
+
+.PHONY: help run cert test check types tidy coverage build bench clean
+.DEFAULT_GOAL := help
+
+help: ## lists the targets
+	@sed -n 's/^\([a-z]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 10
+
+run: node_modules $(CERTS)/cert.pem ## runs the service; flags in ARGS="--port 9443"
+	@$(RUN) bin/registrar.ts serve $(ARGS)
+
+cert: ## makes certs/key.pem and certs/cert.pem; more names in HOSTS="…"; FORCE=1 makes both anew
+	@command -v openssl >/dev/null || { echo 'make cert: there is no openssl here: install it (Debian: apt-get install openssl)' >&2; exit 1; }
+	@set -eu; umask 077; mkdir -p '$(CERTS)'; cd '$(CERTS)'; \
+	if [ -e key.pem ] && [ -e cert.pem ] && [ -z '$(FORCE)' ]; then \
+	  echo 'make cert: $(CERTS)/key.pem and cert.pem are there and were kept; FORCE=1 makes both anew' >&2; \
+	  [ -z '$(HOSTS)' ]; exit; \
+	fi; \
+	names='DNS:localhost,IP:127.0.0.1,IP:::1'; \
+	for host in $(HOSTS); do \
+	  case $$host in *:*|*[0-9].*[0-9].*[0-9].*[0-9]) names="$$names,IP:$$host";; *) names="$$names,DNS:$$host";; esac; \
+	done; \
+	trap 'rm -f .key.pem .cert.pem' EXIT; \
+	if [ -e key.pem ] && [ -z '$(FORCE)' ]; then cp key.pem .key.pem; \
+	else openssl genpkey -algorithm EC -pkeyopt ec_paramgen_curve:prime256v1 -out .key.pem; fi; \
+	openssl req -x509 -new -key .key.pem -sha256 -days $(DAYS) -subj /CN=localhost -out .cert.pem \
+	  -addext "subjectAltName=$$names" -addext keyUsage=critical,digitalSignature -addext extendedKeyUsage=serverAuth; \
+	chmod 600 .key.pem; chmod 644 .cert.pem; mv .key.pem key.pem; mv .cert.pem cert.pem; \
+	echo "make cert: $(CERTS)/cert.pem is for $$names" >&2
+
+$(CERTS)/cert.pem:
+	@$(MAKE) --no-print-directory cert
+
+test: node_modules ## runs the tests
+	@$(NODE) --test
+
+check: types coverage tidy ## types, tests with the coverage floor, tidiness
+
+types: node_modules
+	@node_modules/.bin/tsc --noEmit
+
+tidy: node_modules
+	@$(RUN) --test test/tidy.test.ts
+
+coverage: node_modules
+	@node_modules/.bin/c8 --all --include 'lib/**' --check-coverage --lines 95 --branches 95 \
+	  --functions 0 --statements 95 --reporter text --reporter text-summary $(NODE) --test
+
+build: node_modules ## makes dist/: plain JavaScript that runs with no node_modules
+	@rm -rf dist
+	@node_modules/.bin/tsc
+	@rm -rf dist/test
+	@cp lib/password/common-passwords.txt dist/lib/password/
+
+bench: node_modules $(CERTS)/cert.pem ## measures the service against bare Node
+	@$(RUN) bin/bench.ts $(ARGS)
+
+clean: ## removes what was built; users, keys and certificates stay
+	@rm -rf dist coverage node_modules
+
+node_modules: package-lock.json
+	@npm ci --no-audit --no-fund
+	@touch node_modules

@@ -1,0 +1,90 @@
+#!/usr/bin/env node
+/**
+ * The one command: parses argv, calls lib, prints, exits. Results go to stdout, talk goes to stderr.
+ * Exit codes: 0 done, 1 refused or failed, 2 usage.
+ */
+
+import { relative } from 'node:path';
+import { openApp } from '../lib/app.ts';
+import type { App } from '../lib/app.ts';
+import { parseConfig } from '../lib/config.ts';
+import { RegistrarError } from '../lib/errors.ts';
+
+const usage = `Usage: registrar serve [flags]
+
+Runs the user-registration service.
+
+  --port 8443        where it listens; 0 takes a free port and prints it
+  --host 127.0.0.1   the address; without an admin token, one of this machine only
+  --data data        the directory of the users' file
+  --certs certs      the directory of cert.pem and key.pem, made by: make cert
+  --http             plain HTTP, without a certificate
+  --kdf pbkdf2:sha256:600000
+                     how passwords are hashed
+  --password-min 8   characters that a new password needs
+  --help, --version
+
+Every flag has a variable: --port 9443 is REGISTRAR_PORT=9443.
+Exit codes: 0 done, 1 refused or failed, 2 usage.
+
+  registrar serve
+  registrar serve --port 9443 --data /var/lib/registrar
+`;
+
+const version = '0.1.0';
+
+async function main(args: readonly string[]): Promise<void> {
+  const [command, ...rest] = args;
+  if (command === '--version') {
+    process.stdout.write(`${version}\n`);
+  } else if (command === '--help' || (command === 'serve' && rest.includes('--help'))) {
+    process.stdout.write(usage);
+  } else if (command === 'serve') {
+    await serve(rest);
+  } else {
+    const what = command === undefined ? 'no command is given' : `there is no command "${command}"`;
+    throw new RegistrarError('usage', `${what}; try registrar --help`);
+  }
+}
+
+async function serve(args: readonly string[]): Promise<void> {
+  const config = parseConfig(args, process.env);
+  const app = await openApp(config, { report: say, onFailed: (error) => fail(error) });
+  for (const signal of ['SIGINT', 'SIGTERM'] as const) process.on(signal, () => stop(app));
+  process.stdout.write(`Registrar listens on ${app.url}\n`);
+  if (process.stdout.isTTY) process.stdout.write(welcome(app, config.isPlain));
+}
+
+function welcome({ url, file }: App, isPlain: boolean): string {
+  const curl = isPlain ? 'curl' : 'curl -k';
+  return `
+Open mode: it serves this machine only, and asks nobody who they are.
+Users are kept in ${relative(process.cwd(), file)}. Ctrl-C ends it. Try:
+
+  ${curl} -H 'Content-Type: application/json' -d '{"login":"alice","password":"correct horse"}' ${url}/user/
+  ${curl} ${url}/user/alice
+  ${curl} -X DELETE ${url}/user/alice
+
+`;
+}
+
+let isStopping = false;
+
+/** The first signal ends it in good order, the second at once. */
+function stop(app: App): void {
+  if (isStopping) process.exit(1);
+  isStopping = true;
+  app.close().then(() => process.exit(0), fail);
+}
+
+function say(line: string): void {
+  process.stderr.write(`registrar: ${line}\n`);
+}
+
+function fail(error: unknown): void {
+  if (error instanceof RegistrarError) say(error.message);
+  else say(error instanceof Error ? (error.stack ?? error.message) : String(error));
+  process.exit(error instanceof RegistrarError && error.code === 'usage' ? 2 : 1);
+}
+
+main(process.argv.slice(2)).catch(fail);

@@ -1,0 +1,125 @@
+/**
+ * Flags and environment -> one frozen Config; pure. Every default and every limit that an operator may
+ * know stands here, with its unit. A flag wins over its variable: `--port 8443` is `REGISTRAR_PORT=8443`.
+ */
+
+import { parseArgs } from 'node:util';
+import { RegistrarError, messageOf } from './errors.ts';
+import { isLoopback } from './access.ts';
+import { parseKdf } from './password/kdf.ts';
+import type { Kdf } from './password/kdf.ts';
+
+export interface Config {
+  /** The directory of the users' file. */
+  readonly data: string;
+  /** The directory of cert.pem and key.pem. */
+  readonly certs: string;
+  readonly host: string;
+  /** 0 takes a free one. */
+  readonly port: number;
+  /** Plain HTTP, without a certificate: for a proxy on this machine. */
+  readonly isPlain: boolean;
+  readonly kdf: Kdf;
+  readonly passwordCodePointsMin: number;
+  readonly passwordCodePointsMax: number;
+  /** How long a request may have to wait for its hash; past it, 503. */
+  readonly hashWaitMsMax: number;
+  readonly hashQueueMax: number;
+  /** How long a write waits for another process to let go of the file; past it, 503. */
+  readonly lockWaitMsMax: number;
+  readonly connectionsMax: number;
+}
+
+const fixed = {
+  passwordCodePointsMax: 256,
+  hashWaitMsMax: 5_000,
+  hashQueueMax: 10_000,
+  lockWaitMsMax: 5_000,
+  connectionsMax: 10_000,
+} as const;
+
+/** The flags of `serve` with their defaults; the name of a variable is made from the flag's. */
+const defaults = {
+  data: 'data',
+  certs: 'certs',
+  host: '127.0.0.1',
+  port: '8443',
+  kdf: 'pbkdf2:sha256:600000',
+  'password-min': '8',
+} as const;
+
+type Flag = keyof typeof defaults;
+
+const options = {
+  data: { type: 'string' },
+  certs: { type: 'string' },
+  host: { type: 'string' },
+  port: { type: 'string' },
+  kdf: { type: 'string' },
+  'password-min': { type: 'string' },
+  http: { type: 'boolean' },
+} as const;
+
+/** Throws `usage`, with one line that says what to change. */
+export function parseConfig(args: readonly string[], env: Readonly<Record<string, string | undefined>>): Config {
+  const values = parseFlags(args);
+  const value = (flag: Flag): string => values[flag] ?? env[variable(flag)] ?? defaults[flag];
+  const host = value('host');
+  if (!isLoopback(host)) {
+    throw usage(
+      `--host ${host}: without an admin token anybody who reaches the service may do anything, so it listens on ` +
+        'this machine only: --host 127.0.0.1, localhost or ::1',
+    );
+  }
+  const kdf = parseKdf(value('kdf'));
+  if (kdf === undefined) {
+    throw usage(`--kdf ${value('kdf')}: it has to be as in pbkdf2:sha256:600000, with sha256, sha384 or sha512 and 1 to 10000000`);
+  }
+  // Wrong positions and lost writes were seen with it (nodejs/node#55113).
+  if (env.UV_USE_IO_URING === '1') throw usage('UV_USE_IO_URING=1: files are not safe with it; unset it');
+  return Object.freeze({
+    ...fixed,
+    data: notEmpty('data', value('data')),
+    certs: notEmpty('certs', value('certs')),
+    host,
+    port: wholeNumber('port', value('port'), 0, 65_535),
+    isPlain: values.http ?? isOn('http', env),
+    kdf,
+    passwordCodePointsMin: wholeNumber('password-min', value('password-min'), 8, 64),
+  });
+}
+
+function parseFlags(args: readonly string[]): Partial<Record<Flag, string>> & { http?: boolean } {
+  try {
+    return parseArgs({ args: [...args], options, strict: true, allowPositionals: false }).values;
+  } catch (error) {
+    // Of its two sentences the first says what is wrong; a value is never in it.
+    throw usage(messageOf(error).split('. ')[0] ?? '');
+  }
+}
+
+function variable(flag: string): string {
+  return `REGISTRAR_${flag.toUpperCase().replaceAll('-', '_')}`;
+}
+
+function isOn(flag: string, env: Readonly<Record<string, string | undefined>>): boolean {
+  const text = env[variable(flag)] ?? '';
+  if (['', '0', 'false', 'no'].includes(text)) return false;
+  if (['1', 'true', 'yes'].includes(text)) return true;
+  throw usage(`${variable(flag)}=${text}: it has to be 1 or 0`);
+}
+
+function wholeNumber(flag: Flag, text: string, min: number, max: number): number {
+  const value = /^\d{1,9}$/.test(text) ? Number(text) : Number.NaN;
+  if (value >= min && value <= max) return value;
+  throw usage(`--${flag} ${text}: it has to be a whole number from ${min} to ${max}`);
+}
+
+function notEmpty(flag: Flag, text: string): string {
+  if (text !== '') return text;
+  throw usage(`--${flag}: it has to name a directory`);
+}
+
+function usage(detail: string): RegistrarError {
+  return new RegistrarError('usage', detail);
+}
