@@ -43,7 +43,7 @@ $(CERTS)/cert.pem:
 test: node_modules ## runs the tests
 	@$(NODE) --test
 
-check: types coverage tidy ## types, tests with the coverage floor, tidiness
+check: types tidy coverage ## types, tidiness, and all tests with the coverage floor
 
 types: node_modules
 	@node_modules/.bin/tsc --noEmit

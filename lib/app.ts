@@ -8,6 +8,7 @@ import type { Config } from './config.ts';
 import { RegistrarError } from './errors.ts';
 import { readCertificate } from './http/certificate.ts';
 import { createHandler } from './http/handler.ts';
+import type { Handler } from './http/handler.ts';
 import { routes } from './http/routes.ts';
 import { HttpServer } from './http/server.ts';
 import { Hasher } from './password/hasher.ts';
@@ -38,7 +39,6 @@ const daysLeftMin = 14;
 
 /** Starts the service. Rejects with `cannot-start`, `corrupt` or `busy`, and has let go of everything then. */
 export async function openApp(config: Config, { report, onFailed }: AppOptions): Promise<App> {
-  const now = (): Date => new Date();
   const certificate = config.isPlain ? undefined : readCertificate(config.certs, now());
   if (certificate !== undefined && certificate.daysLeft < daysLeftMin) {
     report(`The certificate ${certificate.daysLeft < 0 ? 'has expired' : `expires in ${certificate.daysLeft} days`}: make cert FORCE=1`);
@@ -47,6 +47,42 @@ export async function openApp(config: Config, { report, onFailed }: AppOptions):
   if (advised !== undefined) {
     report(`WARNING: --kdf ${formatKdf(config.kdf)} makes passwords cheap to guess: OWASP advises ${advised} iterations or more`);
   }
+  // The port first: if it is taken, no directory and no file has been made. Who asks early waits.
+  let settle: { resolve: (handler: Handler) => void; reject: () => void } | undefined;
+  const opened = new Promise<Handler>((resolve, reject) => (settle = { resolve, reject }));
+  opened.catch(() => undefined);
+  let handler: Handler = async (request, response, wantsContinue) => {
+    await opened.then((ready) => ready(request, response, wantsContinue), () => void response.destroy());
+  };
+  const { host, port, connectionsMax } = config;
+  const serve: Handler = (request, response, wantsContinue) => handler(request, response, wantsContinue);
+  const server = await HttpServer.listen({ host, port, certificate, connectionsMax, handler: serve, report });
+  try {
+    const parts = await openParts(config, { report, onFailed });
+    handler = createHandler({ routes: routes(parts.registry), admit: admitInOpenMode, report });
+    settle?.resolve(handler);
+    return {
+      url: server.url,
+      file: parts.file,
+      close: async () => {
+        await server.drain();
+        await parts.close();
+      },
+    };
+  } catch (error) {
+    settle?.reject();
+    await server.drain();
+    throw error;
+  }
+}
+
+interface Parts {
+  readonly registry: Registry;
+  readonly file: string;
+  readonly close: () => Promise<void>;
+}
+
+async function openParts(config: Config, { report, onFailed }: AppOptions): Promise<Parts> {
   const file = join(prepareDirectory(config.data), 'users.jsonl');
   const store = await FileUserStore.open({ path: file, lockWaitMsMax: config.lockWaitMsMax, now, report, onFailed });
   const hasher = new Hasher({
@@ -60,25 +96,16 @@ export async function openApp(config: Config, { report, onFailed }: AppOptions):
     codePointsMax: config.passwordCodePointsMax,
     common: parseCommonPasswords(readFileSync(new URL('./password/common-passwords.txt', import.meta.url), 'utf8')),
   };
-  const registry = new Registry({ store, hasher, policy, now });
-  const handler = createHandler({ routes: routes(registry), admit: admitInOpenMode, report });
-  const letGo = async (): Promise<void> => {
-    await hasher.close();
-    await store.close();
-  };
-  const { host, port, connectionsMax } = config;
-  const server = await HttpServer.listen({ host, port, certificate, connectionsMax, handler, report }).catch(
-    async (error: unknown) => {
-      await letGo();
-      throw error;
-    },
-  );
   return {
-    url: server.url,
+    registry: new Registry({ store, hasher, policy, now }),
     file,
     close: async () => {
-      await server.drain();
-      await letGo();
+      await hasher.close();
+      await store.close();
     },
   };
+}
+
+function now(): Date {
+  return new Date();
 }

@@ -139,6 +139,7 @@ function checkMessage(request: IncomingMessage): void {
     let times = 0;
     for (let n = 0; n < rawHeaders.length; n += 2) if (rawHeaders[n]?.toLowerCase() === name) times++;
     if (times > 1) throw malformed(`the header ${name} stands there ${times} times`);
+    if (times === 0 && name === 'host' && request.httpVersion === '1.1') throw malformed('it has no header host');
   }
 }
 

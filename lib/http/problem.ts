@@ -37,10 +37,6 @@ const table: Readonly<Record<ErrorCode, readonly [status: number, title: string]
 /** What only an operator may read stays in the log. */
 const privateCodes: ReadonlySet<ErrorCode> = new Set(['internal', 'corrupt', 'cannot-start', 'usage', 'unavailable']);
 
-export function statusOf(code: ErrorCode): number {
-  return table[code][0];
-}
-
 /** Anything that was thrown, as an error of ours. */
 export function asRegistrarError(thrown: unknown): RegistrarError {
   if (thrown instanceof RegistrarError) return thrown;

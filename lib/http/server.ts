@@ -52,6 +52,8 @@ export interface ServerOptions {
 export class HttpServer {
   readonly #server: Server;
   readonly #isSecure: boolean;
+  /** Answers that have not been given yet. */
+  readonly #open = new Set<ServerResponse>();
   #isDraining = false;
 
   private constructor(server: Server, isSecure: boolean) {
@@ -70,6 +72,8 @@ export class HttpServer {
     server.timeout = limits.socketTimeout;
     const serve = (request: IncomingMessage, response: ServerResponse, wantsContinue: boolean): void => {
       if (made.#isDraining) response.shouldKeepAlive = false;
+      made.#open.add(response);
+      response.once('close', () => made.#open.delete(response));
       void handler(request, response, wantsContinue);
     };
     server.on('request', (request, response) => serve(request, response, false));
@@ -98,6 +102,7 @@ export class HttpServer {
   /** Accepts nothing more, answers what is being asked, and resolves when every connection is closed. */
   async drain(): Promise<void> {
     this.#isDraining = true;
+    for (const response of this.#open) if (!response.headersSent) response.shouldKeepAlive = false;
     const closed = new Promise<void>((resolve) => {
       this.#server.close(() => resolve());
     });
@@ -130,7 +135,8 @@ const serverOptions: http.ServerOptions = {
   requestTimeout: limits.requestTimeout,
   keepAliveTimeout: limits.keepAliveTimeout,
   maxHeaderSize: limits.maxHeaderSize,
-  requireHostHeader: true,
+  // The handler says so itself, with a problem.
+  requireHostHeader: false,
   insecureHTTPParser: false,
   noDelay: true,
 };

@@ -67,7 +67,7 @@ export async function rewrite(fs: FileSystem, log: UserLog, temporary: string): 
 }
 
 /** Makes a file that must not exist, whole and synced, or leaves none. The directory is the caller's. */
-export async function writeDurably(fs: FileSystem, path: string, bytes: Buffer): Promise<void> {
+async function writeDurably(fs: FileSystem, path: string, bytes: Buffer): Promise<void> {
   const fd = fs.open(path, 'wx+');
   try {
     for (let done = 0; done < bytes.length; ) {

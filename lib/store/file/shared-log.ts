@@ -77,6 +77,8 @@ export class SharedLog {
   static async open(options: SharedLogOptions): Promise<SharedLog> {
     const shared = new SharedLog(options);
     const { fs } = options;
+    // A file that is none of ours is refused before anything is made beside it.
+    if (fs.stat(options.path) !== undefined) UserLog.open(fs, options.path).close();
     fs.makeDirectory(shared.#lockDirectory, 0o700);
     shared.#lock = await FileLock.join({ fs, directory: shared.#lockDirectory, onWanted: options.onWanted });
     try {

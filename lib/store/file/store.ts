@@ -43,6 +43,7 @@ export class FileUserStore implements UserStore {
   readonly #shared: SharedLog;
   #queue: Change[] = [];
   #working: Promise<void> | undefined;
+  #closing: Promise<void> | undefined;
 
   private constructor(shared: SharedLog) {
     this.#shared = shared;
@@ -99,9 +100,12 @@ export class FileUserStore implements UserStore {
     return { users, next: next === undefined ? undefined : encodeCursor(next) };
   }
 
-  async close(): Promise<void> {
-    await this.#working;
-    await this.#shared.close();
+  close(): Promise<void> {
+    this.#closing ??= (async () => {
+      await this.#working;
+      await this.#shared.close();
+    })();
+    return this.#closing;
   }
 
   #change<T>(login: string, decide: (current: StoredUser | undefined, nextId: number) => Decision<T>): Promise<T> {

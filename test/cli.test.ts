@@ -1,0 +1,202 @@
+import assert from 'node:assert/strict';
+import { spawn, spawnSync } from 'node:child_process';
+import { once } from 'node:events';
+import { chmodSync, lstatSync, mkdirSync, readFileSync, readdirSync, statSync, writeFileSync } from 'node:fs';
+import { createServer } from 'node:net';
+import type { AddressInfo } from 'node:net';
+import { join } from 'node:path';
+import { test } from 'node:test';
+import { certificates, cheap, spawnService } from './helper/service.ts';
+import { loader, makeCertificate, root, temporaryDirectory, without } from './helper/temporary.ts';
+
+function registrar(args: readonly string[], env: Record<string, string> = {}): { status: number | null; stdout: string; stderr: string } {
+  return spawnSync(process.execPath, [...loader, 'bin/registrar.ts', ...args], {
+    cwd: root, encoding: 'utf8', env: { ...process.env, ...env }, timeout: 30_000,
+  });
+}
+
+/** Everything below a directory, with sizes and times: to see that nothing was touched. */
+function snapshot(directory: string): string[] {
+  return readdirSync(directory, { recursive: true, encoding: 'utf8' }).sort().map((name) => {
+    const { size, mtimeMs, mode } = lstatSync(join(directory, name));
+    return `${name} ${size} ${mtimeMs} ${mode}`;
+  });
+}
+
+test('cli: --help and --version print to stdout and exit 0', () => {
+  for (const args of [['--help'], ['serve', '--help']]) {
+    const { status, stdout, stderr } = registrar(args);
+    assert.deepEqual([status, stderr], [0, '']);
+    assert.match(stdout, /^Usage: registrar serve/);
+  }
+  const { version } = JSON.parse(readFileSync(join(root, 'package.json'), 'utf8'));
+  assert.equal(registrar(['--version']).stdout, `${version}\n`);
+});
+
+test('cli: README quotes --help', () => {
+  const readme = readFileSync(join(root, 'README.md'), 'utf8');
+  assert.ok(readme.includes(registrar(['--help']).stdout.trimEnd()));
+});
+
+test('cli: bad usage is one line on stderr and exit 2', () => {
+  for (const args of [[], ['nonsense'], ['serve', '--port', 'x'], ['serve', '--nonsense'], ['serve', '--host', '0.0.0.0'], ['serve', 'extra']]) {
+    const { status, stdout, stderr } = registrar(args);
+    assert.equal(status, 2, args.join(' '));
+    assert.equal(stdout, '');
+    assert.match(stderr, /^registrar: [^\n]+\n$/);
+  }
+});
+
+test('cli: what keeps it from starting is one line that says what to do, exit 1, and nothing is touched', async (t) => {
+  const taken = createServer();
+  taken.listen(0, '127.0.0.1');
+  await once(taken, 'listening');
+  t.after(() => taken.close());
+  const { port } = taken.address() as AddressInfo;
+
+  const cases: [name: string, prepare: (data: string, certs: string) => string[], pattern: RegExp][] = [
+    ['no certificate', (_data, certs) => (mkdirSync(certs), []), /there is no key ".*key\.pem"; make one with: make cert/],
+    ['no certificate beside the key', (_data, certs) => {
+      makeCertificate(certs);
+      spawnSync('rm', [join(certs, 'cert.pem')]);
+      return [];
+    }, /there is no certificate .*make cert/],
+    ['a certificate of another key', (_data, certs) => {
+      makeCertificate(certs);
+      writeFileSync(join(certs, 'cert.pem'), readFileSync(join(certificates(), 'cert.pem')));
+      return [];
+    }, /was not made for the key .*make cert FORCE=1/],
+    ['no certificate in the file', (_data, certs) => {
+      makeCertificate(certs);
+      writeFileSync(join(certs, 'cert.pem'), 'nonsense');
+      return [];
+    }, /holds no certificate in PEM/],
+    ['no key in the file', (_data, certs) => {
+      makeCertificate(certs);
+      writeFileSync(join(certs, 'key.pem'), 'nonsense');
+      return [];
+    }, /holds no key in PEM/],
+    ['a key that is a directory', (_data, certs) => {
+      mkdirSync(join(certs, 'key.pem'), { recursive: true });
+      return [];
+    }, /cannot be read \(EISDIR\)/],
+    ['a port that is taken', (_data, certs) => (makeCertificate(certs), ['--port', String(port)]), /another program listens there: choose another with --port/],
+    ['an address of another machine', (_data, certs) => (makeCertificate(certs), ['--host', '127.0.0.1', '--data', '/proc']), /Cannot use the data directory "\/proc": its file system/],
+    ['a data directory that is a file', (data, certs) => (makeCertificate(certs), writeFileSync(data, 'x'), []), /it is not a directory/],
+    ['a file of another format', (data, certs) => {
+      makeCertificate(certs);
+      mkdirSync(data);
+      writeFileSync(join(data, 'users.jsonl'), '[{"login":"alice"}]\n');
+      return [];
+    }, /line 1 \(byte 0\) .*"format":"registrar-users".*nothing was changed/],
+    ['a file that was emptied', (data, certs) => (makeCertificate(certs), mkdirSync(data), writeFileSync(join(data, 'users.jsonl'), ''), []), /it is empty/],
+  ];
+  for (const [name, prepare, pattern] of cases) {
+    const directory = temporaryDirectory(t);
+    const [data, certs] = [join(directory, 'data'), join(directory, 'certs')];
+    const extra = prepare(data, certs);
+    const before = snapshot(directory);
+    const { status, stdout, stderr } = registrar(['serve', '--port', '0', '--data', data, '--certs', certs, ...cheap, ...extra]);
+    const lines = stderr.split('\n').filter((line) => line !== '' && !line.includes('OWASP'));
+    assert.equal(status, 1, `${name}: ${stderr}`);
+    assert.equal(stdout, '', name);
+    assert.equal(lines.length, 1, `${name}: ${stderr}`);
+    assert.match(lines[0]!, pattern, name);
+    assert.deepEqual(snapshot(directory), before, name);
+  }
+});
+
+test('cli: a directory of another user is refused with the command that would do', { skip: process.getuid?.() !== 0 && 'only root can be somebody else' }, (t) => {
+  const directory = temporaryDirectory(t);
+  const data = join(directory, 'data');
+  mkdirSync(data);
+  spawnSync('chown', ['1:1', data]);
+  const { status, stderr } = registrar(['serve', '--port', '0', '--data', data, '--certs', certificates()]);
+  assert.equal(status, 1);
+  assert.match(stderr, /belongs to daemon, not to you: start it as its owner, with sudo -u daemon …\n$/);
+  assert.deepEqual(readdirSync(data), []);
+});
+
+test('cli: a data directory that is not writable is refused', { skip: process.getuid?.() !== 0 && 'only root can be somebody else' }, (t) => {
+  const directory = temporaryDirectory(t);
+  chmodSync(directory, 0o755);
+  const data = join(directory, 'data');
+  mkdirSync(data, { mode: 0o555 });
+  spawnSync('chown', ['65534:65534', data]);
+  const certs = join(directory, 'certs');
+  makeCertificate(certs);
+  spawnSync('chown', ['-R', '65534:65534', certs]);
+  // It becomes nobody when Node has started: Node itself may lie where nobody may not look.
+  const nobody = 'data:text/javascript,process.setgid(65534);process.setuid(65534)';
+  const command = [...loader, '--import', nobody, 'bin/registrar.ts', 'serve', '--port', '0', '--data', data, '--certs', certs];
+  const result = spawnSync(process.execPath, command, { cwd: root, encoding: 'utf8', timeout: 30_000 });
+  assert.match(result.stderr, /Cannot use the data directory .*: it is not writable \(EACCES\)\n$/);
+  assert.equal(result.status, 1);
+});
+
+test('cli: weak hashing is warned about, once and loudly', async (t) => {
+  const service = await spawnService(t);
+  assert.equal((await service.ask('/user/')).status, 200);
+  assert.match(service.stderr(), /^registrar: WARNING: --kdf pbkdf2:sha256:1 .*OWASP advises 600000 iterations or more\n$/);
+});
+
+test('cli: plain HTTP is spoken with --http, without a certificate', async (t) => {
+  const data = temporaryDirectory(t);
+  const child = spawn(process.execPath, [...loader, 'bin/registrar.ts', 'serve', '--http', '--port', '0', '--data', data, '--certs', '/nowhere'], { cwd: root });
+  t.after(() => void child.kill('SIGKILL'));
+  const [chunk] = await once(child.stdout, 'data');
+  const [, url = ''] = /(http:\S+)/.exec(String(chunk)) ?? [];
+  const response = await fetch(new URL('/user/', url));
+  assert.deepEqual(await response.json(), { users: [], next: null });
+  child.kill('SIGTERM');
+  assert.deepEqual(await once(child, 'exit'), [0, null]);
+});
+
+test('cli: on a terminal it prints where it listens and three lines that work when pasted', { skip: without('script') || without('curl') }, async (t) => {
+  const data = temporaryDirectory(t);
+  const command = [process.execPath, ...loader, 'bin/registrar.ts', 'serve', '--port', '0', '--data', data, '--certs', certificates(), ...cheap];
+  const child = spawn('script', ['-qec', command.join(' '), '/dev/null'], { cwd: root });
+  t.after(() => void child.kill('SIGKILL'));
+  let text = '';
+  child.stdout.on('data', (chunk) => (text += chunk));
+  while (!text.includes('DELETE')) await once(child.stdout, 'data');
+  while (!text.endsWith('\n\r\n')) await once(child.stdout, 'data');
+  assert.match(text, /Registrar listens on https:\/\/127\.0\.0\.1:\d+/);
+  const lines = text.split('\r\n').filter((line) => line.startsWith('  curl'));
+  assert.equal(lines.length, 3);
+  const outputs = lines.map((line) => spawnSync('sh', ['-c', `${line} -s -w '%{http_code}'`], { encoding: 'utf8' }).stdout);
+  assert.deepEqual(outputs.map((output) => output.slice(-3)), ['201', '200', '204']);
+  // Ctrl-C, as the terminal sends it.
+  child.stdin.write('\x03');
+  assert.deepEqual(await once(child, 'exit'), [0, null]);
+});
+
+test('make cert: a P-256 key of mode 0600, the names asked for, and nothing is overwritten unless told to', { skip: without('openssl') }, (t) => {
+  const certs = join(temporaryDirectory(t), 'certs');
+  const make = (...args: string[]) => spawnSync('make', ['cert', `CERTS=${certs}`, ...args], { cwd: root, encoding: 'utf8' });
+  const key = join(certs, 'key.pem');
+  assert.equal(make('HOSTS=registrar.example 192.0.2.7 2001:db8::7').status, 0);
+  assert.equal(statSync(key).mode & 0o777, 0o600);
+  const text = spawnSync('openssl', ['x509', '-in', join(certs, 'cert.pem'), '-noout', '-text'], { encoding: 'utf8' }).stdout;
+  assert.match(text, /prime256v1/);
+  for (const name of ['DNS:localhost', 'IP Address:127.0.0.1', 'IP Address:0:0:0:0:0:0:0:1', 'DNS:registrar.example', 'IP Address:192.0.2.7', 'IP Address:2001:DB8:0:0:0:0:0:7']) {
+    assert.ok(text.includes(name), name);
+  }
+  const before = readFileSync(key);
+  const again = make();
+  assert.equal(again.status, 0);
+  assert.match(again.stderr, /were kept; FORCE=1 makes both anew/);
+  assert.notEqual(make('HOSTS=other.example').status, 0);
+  assert.ok(readFileSync(key).equals(before));
+  assert.equal(make('FORCE=1').status, 0);
+  assert.ok(!readFileSync(key).equals(before));
+  assert.deepEqual(readdirSync(certs).sort(), ['cert.pem', 'key.pem']);
+});
+
+test('make cert: without openssl it says what to install', (t) => {
+  const bin = temporaryDirectory(t);
+  for (const tool of ['sh', 'make', 'node', 'echo']) spawnSync('sh', ['-c', `ln -s "$(command -v ${tool})" ${join(bin, tool)}`]);
+  const result = spawnSync('make', ['cert', `CERTS=${join(bin, 'certs')}`], { cwd: root, encoding: 'utf8', env: { PATH: bin } });
+  assert.notEqual(result.status, 0);
+  assert.match(result.stderr, /there is no openssl here: install it/);
+});

@@ -1,0 +1,53 @@
+import assert from 'node:assert/strict';
+import { test } from 'node:test';
+import { parseConfig } from '../lib/config.ts';
+
+test('config: the defaults, frozen', () => {
+  const config = parseConfig([], {});
+  assert.deepEqual(config, {
+    data: 'data', certs: 'certs', host: '127.0.0.1', port: 8443, isPlain: false, kdf: { digest: 'sha256', iterations: 600_000 },
+    passwordCodePointsMin: 8, passwordCodePointsMax: 256, hashWaitMsMax: 5_000, hashQueueMax: 10_000, lockWaitMsMax: 5_000,
+    connectionsMax: 10_000,
+  });
+  assert.ok(Object.isFrozen(config));
+});
+
+test('config: a flag wins over its variable, and a variable over the default', () => {
+  const env = { REGISTRAR_PORT: '1', REGISTRAR_DATA: 'there', REGISTRAR_HTTP: '1', REGISTRAR_PASSWORD_MIN: '15', REGISTRAR_HOST: '::1' };
+  const config = parseConfig(['--port', '0', '--kdf=pbkdf2:sha512:220000'], env);
+  assert.equal(config.port, 0);
+  assert.equal(config.data, 'there');
+  assert.equal(config.isPlain, true);
+  assert.equal(config.host, '::1');
+  assert.equal(config.passwordCodePointsMin, 15);
+  assert.deepEqual(config.kdf, { digest: 'sha512', iterations: 220_000 });
+  assert.equal(parseConfig([], { REGISTRAR_HTTP: '0' }).isPlain, false);
+});
+
+test('config: what is wrong is told in one line', () => {
+  const cases: [string[], Record<string, string>, RegExp][] = [
+    [['--port', 'abc'], {}, /--port abc: .*from 0 to 65535/],
+    [['--port', '65536'], {}, /65535/],
+    [['--port=-1'], {}, /65535/],
+    [[], { REGISTRAR_PORT: '8e3' }, /8e3/],
+    [['--kdf', 'md5'], {}, /pbkdf2:sha256:600000/],
+    [['--password-min', '7'], {}, /from 8 to 64/],
+    [['--host', '0.0.0.0'], {}, /this machine only/],
+    [['--host', 'registrar.example'], {}, /--host 127\.0\.0\.1/],
+    [['--data', ''], {}, /--data/],
+    [['--nonsense'], {}, /nonsense/],
+    [['extra'], {}, /extra/],
+    [['--port'], {}, /port/],
+    [['--http=yes'], {}, /http/],
+    [[], { REGISTRAR_HTTP: 'maybe' }, /REGISTRAR_HTTP=maybe/],
+    [[], { UV_USE_IO_URING: '1' }, /unset it/],
+  ];
+  for (const [args, env, pattern] of cases) {
+    assert.throws(() => parseConfig(args, env), (error: any) => {
+      assert.equal(error.code, 'usage');
+      assert.match(error.message, pattern);
+      assert.ok(!error.message.includes('\n'), error.message);
+      return true;
+    });
+  }
+});

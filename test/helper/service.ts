@@ -1,0 +1,128 @@
+/** The whole service, in this process or as one of its own, and a client for it. */
+
+import { spawn } from 'node:child_process';
+import type { ChildProcess } from 'node:child_process';
+import { once } from 'node:events';
+import { mkdtempSync, readFileSync } from 'node:fs';
+import https from 'node:https';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import type { TestContext } from 'node:test';
+import { openApp } from '../../lib/app.ts';
+import type { App } from '../../lib/app.ts';
+import { parseConfig } from '../../lib/config.ts';
+import { loader, makeCertificate, root, temporaryDirectory } from './temporary.ts';
+
+type Context = Pick<TestContext, 'after'>;
+
+let certificateDirectory: string | undefined;
+
+/** One certificate for a run of the tests: making it is not what they are about. */
+export function certificates(): string {
+  if (certificateDirectory === undefined) {
+    certificateDirectory = mkdtempSync(join(tmpdir(), 'registrar-certs-'));
+    makeCertificate(certificateDirectory);
+  }
+  return certificateDirectory;
+}
+
+export interface Answer {
+  readonly status: number;
+  readonly headers: Readonly<Record<string, string | string[] | undefined>>;
+  readonly text: string;
+  readonly json: any;
+}
+
+export interface AskOptions {
+  readonly method?: string;
+  readonly body?: unknown;
+  readonly headers?: Readonly<Record<string, string>>;
+  readonly signal?: AbortSignal;
+}
+
+export type Ask = (path: string, options?: AskOptions) => Promise<Answer>;
+
+export interface Service {
+  readonly url: string;
+  readonly data: string;
+  readonly ask: Ask;
+}
+
+/** A cheap hash, for tests that are not about hashing. */
+export const cheap = ['--kdf', 'pbkdf2:sha256:1'];
+
+/** Runs the service in this process. */
+export async function openService(
+  t: Context,
+  args: readonly string[] = cheap,
+): Promise<Service & { app: App; reports: string[] }> {
+  const data = temporaryDirectory(t);
+  const reports: string[] = [];
+  const config = parseConfig(['--port', '0', '--data', data, '--certs', certificates(), ...args], {});
+  const app = await openApp(config, {
+    report: (line) => reports.push(line),
+    onFailed: (error) => reports.push(`failed: ${error.message}`),
+  });
+  const agent = new https.Agent({ keepAlive: true });
+  t.after(async () => {
+    agent.destroy();
+    await app.close();
+  });
+  return { url: app.url, data, ask: client(app.url, agent), app, reports };
+}
+
+export interface RunningService extends Service {
+  readonly child: ChildProcess;
+  /** What it has printed to standard error. */
+  readonly stderr: () => string;
+  /** Resolves with the exit code, or the signal. */
+  readonly ended: Promise<number | string>;
+}
+
+/** Runs the command as a user does, as a process of its own, which is killed when the test has ended. */
+export async function spawnService(
+  t: Context,
+  { data = temporaryDirectory(t), args = cheap }: { data?: string; args?: readonly string[] } = {},
+): Promise<RunningService> {
+  const flags = ['serve', '--port', '0', '--data', data, '--certs', certificates(), ...args];
+  const child = spawn(process.execPath, [...loader, 'bin/registrar.ts', ...flags], { cwd: root });
+  const output = { stdout: '', stderr: '' };
+  const ended = once(child, 'exit').then(([code, signal]) => (code ?? signal) as number | string);
+  const agent = new https.Agent({ keepAlive: true });
+  t.after(async () => {
+    agent.destroy();
+    if (child.exitCode === null && child.signalCode === null) child.kill('SIGKILL');
+    await ended;
+  });
+  child.stderr.on('data', (chunk) => (output.stderr += chunk));
+  const url = await new Promise<string>((resolve, reject) => {
+    child.stdout.on('data', (chunk) => {
+      output.stdout += chunk;
+      const [, found] = /listens on (\S+)\n/.exec(output.stdout) ?? [];
+      if (found !== undefined) resolve(found);
+    });
+    void ended.then((code) => reject(new Error(`the service ended with ${code}: ${output.stderr}`)));
+  });
+  return { url, data, ask: client(url, agent), child, stderr: () => output.stderr, ended };
+}
+
+/** Asks over HTTPS, whose certificate is not the point. A body that is no text is sent as JSON. */
+export function client(url: string, agent: https.Agent): Ask {
+  return async (path, { method = 'GET', body, headers = {}, signal } = {}) => {
+    const options = { method, headers, agent, rejectUnauthorized: false, ...(signal === undefined ? {} : { signal }) };
+    const request = https.request(new URL(path, url), options);
+    request.end(body === undefined || typeof body === 'string' || Buffer.isBuffer(body) ? body : JSON.stringify(body));
+    const [response] = await once(request, 'response');
+    const chunks: Buffer[] = [];
+    for await (const chunk of response) chunks.push(chunk);
+    const text = Buffer.concat(chunks).toString('utf8');
+    const isJson = /json$/.test(response.headers['content-type'] ?? '') && !/ndjson/.test(response.headers['content-type']);
+    return { status: response.statusCode, headers: response.headers, text, json: isJson && text !== '' ? JSON.parse(text) : undefined };
+  };
+}
+
+/** The users' file, one parsed line each, header first. */
+export function readUsersFile(data: string): any[] {
+  const text = readFileSync(join(data, 'users.jsonl'), 'utf8');
+  return text.trimEnd().split('\n').map((line) => JSON.parse(line));
+}

@@ -1,0 +1,88 @@
+/**
+ * A process that has opened a file store and does what it is told over IPC: `fork(…, [path])`. It is
+ * killed, stopped and raced by the tests. Without a path it does nothing.
+ */
+
+import { fork } from 'node:child_process';
+import type { ChildProcess } from 'node:child_process';
+import { once } from 'node:events';
+import type { TestContext } from 'node:test';
+import { fileURLToPath } from 'node:url';
+import { FileUserStore } from '../../lib/store/file/store.ts';
+import { loader, root } from './temporary.ts';
+import { candidate } from './user-store-contract.ts';
+
+/** What a process may be told, and the answer, which carries the same number. */
+export type Command =
+  | { readonly do: 'create'; readonly logins: readonly string[] }
+  | { readonly do: 'find'; readonly login: string }
+  | { readonly do: 'close' };
+
+const path = process.argv[2];
+
+if (path !== undefined && process.send !== undefined) {
+  const send = process.send.bind(process);
+  const store = await FileUserStore.open({ path, lockWaitMsMax: Number(process.argv[3] ?? 20_000) });
+  process.on('message', async ({ n, command }: { n: number; command: Command }) => {
+    try {
+      if (command.do === 'create') {
+        const outcomes = await Promise.all(command.logins.map((login) => store.create(candidate(login))));
+        send({ n, answer: outcomes.map(({ created, user }) => ({ created, id: user.id })) });
+      } else if (command.do === 'find') {
+        send({ n, answer: await store.find(command.login) });
+      } else {
+        await store.close();
+        send({ n, answer: 'closed' });
+        process.disconnect();
+      }
+    } catch (error) {
+      send({ n, error: error instanceof Error ? `${'code' in error ? String(error.code) : ''}: ${error.message}` : 'unknown' });
+    }
+  });
+  send('ready');
+}
+
+export interface StoreProcess {
+  readonly child: ChildProcess;
+  tell(command: Command): Promise<any>;
+}
+
+export async function spawnStore(
+  t: Pick<TestContext, 'after'>,
+  file: string,
+  lockWaitMsMax = 20_000,
+): Promise<StoreProcess> {
+  const script = fileURLToPath(import.meta.url);
+  const child = fork(script, [file, String(lockWaitMsMax)], { cwd: root, execArgv: [...loader], stdio: ['ignore', 'inherit', 'pipe', 'ipc'] });
+  let stderr = '';
+  child.stderr?.on('data', (chunk) => (stderr += chunk));
+  const ended = once(child, 'exit');
+  t.after(async () => {
+    if (child.exitCode === null && child.signalCode === null) {
+      child.kill('SIGKILL');
+      await ended;
+    }
+  });
+  const waiting = new Map<number, { resolve: (answer: any) => void; reject: (error: Error) => void }>();
+  let count = 0;
+  await new Promise<void>((resolve, reject) => {
+    child.once('message', () => resolve());
+    void ended.then(() => reject(new Error(`the store's process ended: ${stderr}`)));
+  });
+  child.on('message', ({ n, answer, error }: { n: number; answer?: unknown; error?: string }) => {
+    if (error === undefined) waiting.get(n)?.resolve(answer);
+    else waiting.get(n)?.reject(new Error(error));
+    waiting.delete(n);
+  });
+  void ended.then(() => {
+    for (const { reject } of waiting.values()) reject(new Error('the process ended'));
+  });
+  return {
+    child,
+    tell: (command) =>
+      new Promise((resolve, reject) => {
+        waiting.set(++count, { resolve, reject });
+        child.send({ n: count, command });
+      }),
+  };
+}

@@ -1,0 +1,41 @@
+/** Directories that go with their test, and what the tests find on this machine. */
+
+import { execFileSync, spawnSync } from 'node:child_process';
+import { mkdtempSync, rmSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import type { TestContext } from 'node:test';
+import { fileURLToPath } from 'node:url';
+
+export const root = fileURLToPath(new URL('../..', import.meta.url));
+
+/** A new directory, removed when the test has ended. */
+export function temporaryDirectory(t: Pick<TestContext, 'after'>): string {
+  const directory = mkdtempSync(join(tmpdir(), 'registrar-'));
+  t.after(() => rmSync(directory, { recursive: true, force: true, maxRetries: 5 }));
+  return directory;
+}
+
+/** False, or why a test that needs the program is skipped. */
+export function without(program: string): string | false {
+  const { status } = spawnSync('sh', ['-c', `command -v ${program}`]);
+  return status === 0 ? false : `${program} is not installed`;
+}
+
+/** A key and a certificate as users make them. */
+export function makeCertificate(directory: string): void {
+  execFileSync('make', ['cert', `CERTS=${directory}`], { cwd: root, stdio: 'pipe' });
+}
+
+/** What comes before a TypeScript file on the command line: nothing where Node reads it itself. */
+export const loader: readonly string[] =
+  'typescript' in process.features && process.features.typescript ? [] : ['--import', 'tsx'];
+
+/** Resolves when `condition` holds; rejects after `ms`, which only a failing test takes. */
+export async function until(condition: () => boolean | Promise<boolean>, what: string, ms = 20_000): Promise<void> {
+  for (const deadline = Date.now() + ms; ; ) {
+    if (await condition()) return;
+    if (Date.now() > deadline) throw new Error(`waited in vain: ${what}`);
+    await new Promise((resolve) => setTimeout(resolve, 2));
+  }
+}

@@ -1,0 +1,137 @@
+/** What every store of users has to do: one suite, run on each implementation. */
+
+import assert from 'node:assert/strict';
+import { test } from 'node:test';
+import type { TestContext } from 'node:test';
+import { RegistrarError } from '../../lib/errors.ts';
+import type { Candidate, UserStore } from '../../lib/user-store.ts';
+
+export function candidate(login: string, more: Partial<Candidate> = {}): Candidate {
+  return {
+    login,
+    registered: '2026-11-22T15:00:00.000Z',
+    kdf: 'pbkdf2:sha256:1',
+    password: `${'0'.repeat(32)}$${'1'.repeat(64)}`,
+    ...more,
+  };
+}
+
+const at = '2026-11-23T08:00:00.000Z';
+const other = { kdf: 'pbkdf2:sha512:2', password: `${'2'.repeat(32)}$${'3'.repeat(128)}` };
+
+export function testUserStore(name: string, open: (t: TestContext) => Promise<UserStore>): void {
+  test(`${name}: a created user is found, with all that was given`, async (t) => {
+    const store = await open(t);
+    const outcome = await store.create(candidate('алиса', { key: 'ab'.repeat(32) }));
+    assert.equal(outcome.created, true);
+    assert.deepEqual(outcome.user, { id: 1, version: 1, ...candidate('алиса', { key: 'ab'.repeat(32) }) });
+    assert.deepEqual(await store.find('алиса'), outcome.user);
+    assert.equal(await store.find('bob'), undefined);
+  });
+
+  test(`${name}: a taken login gives the user who has it`, async (t) => {
+    const store = await open(t);
+    const first = await store.create(candidate('alice'));
+    const second = await store.create(candidate('alice', { ...other }));
+    assert.deepEqual(second, { created: false, user: first.user });
+    assert.deepEqual(await store.find('alice'), first.user);
+  });
+
+  test(`${name}: of many that want one login at once, one gets it`, async (t) => {
+    const store = await open(t);
+    const outcomes = await Promise.all(Array.from({ length: 50 }, () => store.create(candidate('alice'))));
+    assert.equal(outcomes.filter(({ created }) => created).length, 1);
+    assert.deepEqual(new Set(outcomes.map(({ user }) => user.id)), new Set([1]));
+  });
+
+  test(`${name}: a change raises the version and drops the key, a new hash of the same password does neither`, async (t) => {
+    const store = await open(t);
+    const { user } = await store.create(candidate('alice', { key: 'ab'.repeat(32) }));
+    const rehashed = await store.replace(user, other);
+    assert.deepEqual(rehashed, { ...user, ...other });
+    const changed = await store.replace(user, { ...other, changed: at });
+    const { key, ...rest } = user;
+    assert.equal(key, 'ab'.repeat(32));
+    assert.deepEqual(changed, { ...rest, ...other, version: 2, changed: at });
+    assert.deepEqual(await store.find('alice'), changed);
+    assert.deepEqual(await store.replace({ ...user, version: 2 }, other), { ...changed, ...other });
+  });
+
+  test(`${name}: a write meant for another state of the user does nothing`, async (t) => {
+    const store = await open(t);
+    const { user } = await store.create(candidate('alice'));
+    const changed = await store.replace(user, { ...other, changed: at });
+    assert.equal(await store.replace(user, { ...other, changed: at }), undefined);
+    assert.equal(await store.remove(user, at), false);
+    assert.equal(await store.replace({ ...user, login: 'bob' }, other), undefined);
+    assert.equal(await store.remove({ ...user, version: 2, id: 7 }, at), false);
+    assert.deepEqual(await store.find('alice'), changed);
+  });
+
+  test(`${name}: a removed user is gone, and neither the id nor the old state comes back`, async (t) => {
+    const store = await open(t);
+    const { user } = await store.create(candidate('alice'));
+    assert.equal(await store.remove(user, at), true);
+    assert.equal(await store.find('alice'), undefined);
+    assert.equal(await store.remove(user, at), false);
+    const again = await store.create(candidate('alice'));
+    assert.equal(again.created, true);
+    assert.equal(again.user.id, 2);
+    assert.equal(await store.replace(user, other), undefined);
+  });
+
+  test(`${name}: writes on one login that are asked for at once are decided one after the other`, async (t) => {
+    const store = await open(t);
+    const { user } = await store.create(candidate('alice'));
+    const [removed, again, lost] = await Promise.all([
+      store.remove(user, at),
+      store.create(candidate('alice')),
+      store.replace(user, other),
+    ]);
+    assert.equal(removed, true);
+    assert.equal(again.created, true);
+    assert.equal(lost, undefined);
+    assert.equal((await store.find('alice'))?.id, 2);
+  });
+
+  test(`${name}: pages have everybody once, in one order, and the public fields alone`, async (t) => {
+    const store = await open(t);
+    const users = [];
+    for (let n = 0; n < 25; n++) users.push((await store.create(candidate(`user${n}`))).user);
+    assert.equal(await store.remove(users[3]!, at), true);
+    await store.replace(users[5]!, { ...other, changed: at });
+    const seen: string[] = [];
+    let pages = 0;
+    for (let after: string | undefined, more = true; more; pages++) {
+      const page = await store.page(after, 10);
+      seen.push(...page.users.map((user) => user.toString('utf8')));
+      if (pages === 0) await store.create(candidate('late'));
+      after = page.next;
+      more = after !== undefined;
+    }
+    assert.equal(pages, 3);
+    const expected = users.filter((_, n) => n !== 3).map(({ id, login, registered }) => {
+      const isChanged = login === 'user5';
+      return JSON.stringify({ id, login, registered, version: isChanged ? 2 : 1, ...(isChanged ? { changed: at } : {}) });
+    });
+    assert.deepEqual(seen.slice(0, 24), expected);
+    assert.equal(JSON.parse(seen[24]!).login, 'late');
+    assert.equal(seen.length, 25);
+  });
+
+  test(`${name}: a page that ends with the last user has no next`, async (t) => {
+    const store = await open(t);
+    assert.deepEqual(await store.page(undefined, 5), { users: [], next: undefined });
+    for (let n = 0; n < 5; n++) await store.create(candidate(`user${n}`));
+    const page = await store.page(undefined, 5);
+    assert.equal(page.users.length, 5);
+    assert.equal(page.next, undefined);
+  });
+
+  test(`${name}: a cursor that is none is refused`, async (t) => {
+    const store = await open(t);
+    for (const cursor of ['', '17', 'aWQ6MQ==', 'aWQ6LTE', '\u0000', 'x'.repeat(100)]) {
+      await assert.rejects(store.page(cursor, 5), (error) => error instanceof RegistrarError && error.code === 'malformed');
+    }
+  });
+}

@@ -1,0 +1,181 @@
+import assert from 'node:assert/strict';
+import { mkdirSync, readFileSync, readdirSync, readlinkSync, symlinkSync, utimesSync, writeFileSync } from 'node:fs';
+import { join } from 'node:path';
+import { test } from 'node:test';
+import type { TestContext } from 'node:test';
+import { nodeFileSystem } from '../../../lib/store/file/file-system.ts';
+import { isGone, newIdentity, pidOf } from '../../../lib/store/file/identity.ts';
+import { FileLock } from '../../../lib/store/file/lock.ts';
+import { spawnStore } from '../../helper/store-process.ts';
+import { temporaryDirectory, until } from '../../helper/temporary.ts';
+
+async function join_(t: Pick<TestContext, 'after'>, directory: string, onWanted?: (lock: FileLock) => void): Promise<FileLock> {
+  mkdirSync(directory, { recursive: true });
+  const lock: FileLock = await FileLock.join({ fs: nodeFileSystem, directory, onWanted: () => onWanted?.(lock) });
+  t.after(() => lock.leave().catch(() => undefined));
+  return lock;
+}
+
+test('lock: it is held until it is wanted, and then handed over', async (t) => {
+  const directory = temporaryDirectory(t);
+  const a = await join_(t, directory, (lock) => lock.release());
+  const b = await join_(t, directory);
+  await a.acquire(1000);
+  assert.equal(readlinkSync(join(directory, 'lock')), a.identity);
+  assert.equal(a.isHeld, true);
+  await b.acquire(5000);
+  assert.equal(a.isHeld, false);
+  assert.equal(readlinkSync(join(directory, 'lock')), b.identity);
+});
+
+test('lock: a holder that is working lets go when it is done', async (t) => {
+  const directory = temporaryDirectory(t);
+  const a = await join_(t, directory);
+  const b = await join_(t, directory);
+  await a.acquire(1000);
+  const acquired = b.acquire(5000);
+  await until(() => a.isWanted, 'the wish to arrive');
+  assert.equal(b.isHeld, false);
+  a.release();
+  await acquired;
+  assert.equal(b.isHeld, true);
+});
+
+test('lock: a waiter gives up at its deadline and names the pid of the holder', async (t) => {
+  const directory = temporaryDirectory(t);
+  const a = await join_(t, directory);
+  const b = await join_(t, directory);
+  await a.acquire(1000);
+  await assert.rejects(b.acquire(200), { code: 'busy', message: new RegExp(`process ${process.pid},`) });
+  assert.equal(b.isHeld, false);
+});
+
+test('lock: eight that take turns never hold it at once', async (t) => {
+  const directory = temporaryDirectory(t);
+  const locks = await Promise.all(Array.from({ length: 8 }, () => join_(t, directory)));
+  let holders = 0;
+  let turns = 0;
+  await Promise.all(
+    locks.map(async (lock) => {
+      for (let n = 0; n < 25; n++) {
+        await lock.acquire(20_000);
+        assert.equal(++holders, 1);
+        await new Promise((resolve) => setImmediate(resolve));
+        turns++;
+        holders--;
+        lock.release();
+      }
+    }),
+  );
+  assert.equal(turns, 200);
+});
+
+test('lock: the lock of a killed process is taken over, and what it has left is removed', async (t) => {
+  const directory = temporaryDirectory(t);
+  const store = await spawnStore(t, join(directory, 'users.jsonl'));
+  await store.tell({ do: 'create', logins: ['alice'] });
+  const lockDirectory = join(directory, 'users.jsonl.lock');
+  const victim = readlinkSync(join(lockDirectory, 'lock'));
+  assert.equal(pidOf(victim), String(store.child.pid));
+  assert.equal(isGone(victim), false);
+  const lock = await join_(t, lockDirectory);
+  const acquired = lock.acquire(20_000);
+  // A waiter that is connected learns of the death by the connection's end.
+  store.child.kill('SIGKILL');
+  await acquired;
+  // Its sockets close a moment before its pid is gone: only the beacon could tell so early.
+  await until(() => isGone(victim), 'the pid to go');
+  assert.deepEqual(readdirSync(lockDirectory).filter((name) => name.includes(victim)), []);
+});
+
+test('lock: a stopped holder is waited for', async (t) => {
+  const directory = temporaryDirectory(t);
+  const store = await spawnStore(t, join(directory, 'users.jsonl'));
+  await store.tell({ do: 'create', logins: ['alice'] });
+  const lock = await join_(t, join(directory, 'users.jsonl.lock'));
+  store.child.kill('SIGSTOP');
+  await assert.rejects(lock.acquire(300), { code: 'busy', message: new RegExp(`process ${store.child.pid},`) });
+  store.child.kill('SIGCONT');
+  await lock.acquire(20_000);
+  assert.equal(lock.isHeld, true);
+});
+
+test('lock: a chain of breakers that died is followed to its end', async (t) => {
+  const directory = temporaryDirectory(t);
+  const dead = () => `00000000-1-1-1-${newIdentity().split('-')[4]}`;
+  const [victim, first, second] = [dead(), dead(), dead()];
+  symlinkSync(victim, join(directory, 'lock'));
+  symlinkSync(first, join(directory, `${victim}.b0`));
+  symlinkSync(second, join(directory, `${victim}.b1`));
+  const lock = await join_(t, directory);
+  await lock.acquire(5000);
+  assert.deepEqual(readdirSync(directory).sort(), [`${lock.identity}.s`, 'lock', 'protocol'].sort());
+});
+
+test('lock: a break right of a living process is respected', async (t) => {
+  const directory = temporaryDirectory(t);
+  const victim = '00000000-1-1-1-aa';
+  const breaker = await join_(t, directory);
+  symlinkSync(victim, join(directory, 'lock'));
+  symlinkSync(breaker.identity, join(directory, `${victim}.b0`));
+  const other = await join_(t, directory);
+  await assert.rejects(other.acquire(200), { code: 'busy' });
+  assert.equal(readlinkSync(join(directory, 'lock')), victim);
+  await breaker.acquire(5000);
+  assert.equal(breaker.isHeld, true);
+});
+
+test('lock: the holder tidies what killed processes left, and nothing of the living', async (t) => {
+  const directory = temporaryDirectory(t);
+  const living = await join_(t, directory);
+  const dead = '00000000-1-1-1-bb';
+  writeFileSync(join(directory, `${dead}.s`), '');
+  symlinkSync(dead, join(directory, '00000000-1-1-1-cc.b0'));
+  symlinkSync(living.identity, join(directory, '00000000-1-1-1-dd.b0'));
+  writeFileSync(join(directory, '.t-old'), '');
+  utimesSync(join(directory, '.t-old'), 1, 1);
+  writeFileSync(join(directory, '.t-new'), '');
+  writeFileSync(join(directory, '.new-other'), '');
+  const lock = await join_(t, directory);
+  await lock.acquire(5000);
+  const expected = [`${living.identity}.s`, `${lock.identity}.s`, '00000000-1-1-1-dd.b0', '.t-new', 'lock', 'protocol'];
+  assert.deepEqual(readdirSync(directory).sort(), expected.sort());
+});
+
+test('lock: another protocol is refused, and nothing is touched', async (t) => {
+  const directory = temporaryDirectory(t);
+  symlinkSync('registrar-lock-9', join(directory, 'protocol'));
+  await assert.rejects(join_(t, directory), { code: 'cannot-start', message: /registrar-lock-9/ });
+  assert.deepEqual(readdirSync(directory), ['protocol']);
+});
+
+test('lock: a lock that a hand has taken away is noticed', async (t) => {
+  const directory = temporaryDirectory(t);
+  const lock = await join_(t, directory);
+  await lock.acquire(1000);
+  nodeFileSystem.unlink(join(directory, 'lock'));
+  symlinkSync('somebody', join(directory, 'lock'));
+  assert.throws(() => lock.assertHeld(), { code: 'unavailable' });
+  assert.throws(() => lock.release(), { code: 'unavailable' });
+  await lock.leave();
+  assert.equal(readlinkSync(join(directory, 'lock')), 'somebody');
+});
+
+test('lock: data paths longer than a socket\'s may be work', { skip: process.platform !== 'linux' }, async (t) => {
+  const directory = join(temporaryDirectory(t), 'x'.repeat(200));
+  const lock = await join_(t, directory);
+  await lock.acquire(1000);
+  assert.equal(lock.isHeld, true);
+});
+
+test('identity: a name tells that its process is gone, or does not tell', () => {
+  const [boot, namespace, pid, start, random] = newIdentity().split('-');
+  const name = (...parts: unknown[]) => parts.join('-');
+  assert.equal(isGone(name(boot, namespace, pid, start, random)), false);
+  assert.equal(isGone(name('ffffffff', namespace, pid, start, random)), true);
+  assert.equal(isGone(name(boot, namespace, pid, '1', random)), true);
+  assert.equal(isGone(name(boot, namespace, '4194304', start, random)), true);
+  // Another pid namespace: the number means nothing here.
+  assert.equal(isGone(name(boot, '1', '4194304', start, random)), false);
+  assert.equal(readFileSync('/proc/sys/kernel/random/boot_id', 'latin1').slice(0, 8), boot);
+});

@@ -1,0 +1,285 @@
+import assert from 'node:assert/strict';
+import { readFileSync, readdirSync, renameSync, rmSync, statSync, writeFileSync } from 'node:fs';
+import { join } from 'node:path';
+import { test } from 'node:test';
+import type { TestContext } from 'node:test';
+import { RegistrarError } from '../../../lib/errors.ts';
+import { nodeFileSystem } from '../../../lib/store/file/file-system.ts';
+import type { FileSystem } from '../../../lib/store/file/file-system.ts';
+import { FileUserStore } from '../../../lib/store/file/store.ts';
+import type { FileUserStoreOptions } from '../../../lib/store/file/store.ts';
+import { temporaryDirectory } from '../../helper/temporary.ts';
+import { candidate, testUserStore } from '../../helper/user-store-contract.ts';
+
+const at = '2026-11-23T08:00:00.000Z';
+
+async function openStore(
+  t: Pick<TestContext, 'after'>,
+  directory: string,
+  options: Partial<FileUserStoreOptions> = {},
+): Promise<FileUserStore> {
+  const store = await FileUserStore.open({ path: join(directory, 'users.jsonl'), lockWaitMsMax: 5_000, ...options });
+  t.after(() => store.close());
+  return store;
+}
+
+testUserStore('file', async (t) => openStore(t, temporaryDirectory(t)));
+
+test('file: what was written is there when it is opened again', async (t) => {
+  const directory = temporaryDirectory(t);
+  const first = await openStore(t, directory);
+  const { user } = await first.create(candidate('alice'));
+  const { user: bob } = await first.create(candidate('bob'));
+  await first.remove(bob, at);
+  await first.close();
+  const second = await openStore(t, directory);
+  assert.deepEqual(await second.find('alice'), user);
+  assert.equal(await second.find('bob'), undefined);
+  // The id of a removed user is not given again.
+  assert.equal((await second.create(candidate('carol'))).user.id, 3);
+});
+
+test('file: two stores on one directory see each other\'s writes at once, either way', async (t) => {
+  const directory = temporaryDirectory(t);
+  const a = await openStore(t, directory);
+  const b = await openStore(t, directory);
+  for (let n = 0; n < 20; n++) {
+    const [writer, reader] = n % 2 === 0 ? [a, b] : [b, a];
+    const { user } = await writer.create(candidate(`user${n}`));
+    assert.equal(user.id, n + 1);
+    assert.deepEqual(await reader.find(`user${n}`), user);
+    assert.equal((await reader.page(undefined, 100)).users.length, n + 1);
+  }
+});
+
+test('file: four stores that want the same logins at once give each to one', async (t) => {
+  const directory = temporaryDirectory(t);
+  const stores = await Promise.all([1, 2, 3, 4].map(() => openStore(t, directory)));
+  const logins = Array.from({ length: 200 }, (_, n) => `user${n}`);
+  const outcomes = await Promise.all(stores.flatMap((store) => logins.map((login) => store.create(candidate(login)))));
+  assert.equal(outcomes.filter(({ created }) => created).length, 200);
+  assert.equal(new Set(outcomes.map(({ user }) => user.id)).size, 200);
+});
+
+test('file: a write is answered after fdatasync and the mark, and is not visible before', async (t) => {
+  const calls: string[] = [];
+  let seen: unknown = 'nothing';
+  const fs: FileSystem = {
+    ...nodeFileSystem,
+    write: (...args) => {
+      calls.push('write');
+      return nodeFileSystem.write(...args);
+    },
+    datasync: async (fd) => {
+      calls.push('datasync');
+      if (calls.includes('write')) seen = await store?.find('alice');
+      return nodeFileSystem.datasync(fd);
+    },
+    writeNow: (...args) => {
+      calls.push('mark');
+      return nodeFileSystem.writeNow(...args);
+    },
+  };
+  let store: FileUserStore | undefined;
+  store = await openStore(t, temporaryDirectory(t), { fs });
+  calls.length = 0;
+  await store.create(candidate('alice'));
+  calls.push('answer');
+  assert.deepEqual(calls, ['write', 'datasync', 'mark', 'answer']);
+  assert.equal(seen, undefined);
+});
+
+test('file: writes that come while a batch is synced share the next one', async (t) => {
+  let syncs = 0;
+  const fs = { ...nodeFileSystem, datasync: (fd: number) => (syncs++, nodeFileSystem.datasync(fd)) };
+  const store = await openStore(t, temporaryDirectory(t), { fs });
+  syncs = 0;
+  await Promise.all(Array.from({ length: 500 }, (_, n) => store.create(candidate(`user${n}`))));
+  assert.ok(syncs <= 2, `${syncs} syncs for 500 users`);
+});
+
+test('file: short writes are carried on', async (t) => {
+  const fs: FileSystem = {
+    ...nodeFileSystem,
+    write: (fd, from, offset, length, position) => nodeFileSystem.write(fd, from, offset, Math.min(length, 7), position),
+  };
+  const directory = temporaryDirectory(t);
+  const store = await openStore(t, directory, { fs });
+  const { user } = await store.create(candidate('alice'));
+  await store.close();
+  assert.deepEqual(await (await openStore(t, directory)).find('alice'), user);
+});
+
+test('file: a full disk fails the batch with 507, cuts the file back, and heals', async (t) => {
+  let room = Infinity;
+  const fs: FileSystem = {
+    ...nodeFileSystem,
+    write: async (fd, from, offset, length, position) => {
+      if (room === 0) throw Object.assign(new Error('no space left'), { code: 'ENOSPC' });
+      const done = await nodeFileSystem.write(fd, from, offset, Math.min(length, room), position);
+      room -= done;
+      return done;
+    },
+  };
+  const directory = temporaryDirectory(t);
+  const store = await openStore(t, directory, { fs });
+  const { user } = await store.create(candidate('alice'));
+  const { size } = statSync(join(directory, 'users.jsonl'));
+  room = 50;
+  await assert.rejects(store.create(candidate('bob')), { code: 'storage-full' });
+  assert.equal(statSync(join(directory, 'users.jsonl')).size, size);
+  assert.deepEqual(await store.find('alice'), user);
+  assert.equal(await store.find('bob'), undefined);
+  room = Infinity;
+  assert.equal((await store.create(candidate('bob'))).user.id, 2);
+});
+
+test('file: after a failed fdatasync nothing is answered 2xx, and the next to open writes the file anew', async (t) => {
+  let isBroken = false;
+  const failures: string[] = [];
+  const fs: FileSystem = {
+    ...nodeFileSystem,
+    datasync: async (fd) => {
+      if (isBroken) throw Object.assign(new Error('input/output error'), { code: 'EIO' });
+      return nodeFileSystem.datasync(fd);
+    },
+  };
+  const directory = temporaryDirectory(t);
+  const store = await openStore(t, directory, { fs, onFailed: ({ code }) => failures.push(code) });
+  const { user } = await store.create(candidate('alice'));
+  isBroken = true;
+  const writes = await Promise.allSettled(['bob', 'carol'].map((login) => store.create(candidate(login))));
+  isBroken = false;
+  assert.deepEqual(writes.map((write) => write.status === 'rejected' && write.reason.code), ['outcome-unknown', 'outcome-unknown']);
+  assert.deepEqual(failures, ['unavailable']);
+  await assert.rejects(store.create(candidate('dave')), { code: 'unavailable' });
+  await assert.rejects(store.find('alice'), { code: 'unavailable' });
+  await store.close();
+  assert.ok(readdirSync(join(directory, 'users.jsonl.lock')).includes('suspect'));
+
+  const before = statSync(join(directory, 'users.jsonl')).ino;
+  const reports: string[] = [];
+  const next = await openStore(t, directory, { report: (line) => reports.push(line) });
+  assert.notEqual(statSync(join(directory, 'users.jsonl')).ino, before);
+  assert.ok(!readdirSync(join(directory, 'users.jsonl.lock')).includes('suspect'));
+  assert.match(reports.join(), /was written anew/);
+  assert.deepEqual(await next.find('alice'), user);
+});
+
+test('file: another process follows a file that was written anew', async (t) => {
+  const directory = temporaryDirectory(t);
+  let isBroken = false;
+  const fs: FileSystem = {
+    ...nodeFileSystem,
+    datasync: async (fd) => {
+      if (isBroken) throw Object.assign(new Error('input/output error'), { code: 'EIO' });
+      return nodeFileSystem.datasync(fd);
+    },
+  };
+  const failing = await openStore(t, directory, { fs });
+  const other = await openStore(t, directory);
+  const { user } = await failing.create(candidate('alice'));
+  isBroken = true;
+  await assert.rejects(failing.create(candidate('bob')), { code: 'outcome-unknown' });
+  await failing.close();
+  const third = await openStore(t, directory);
+  const { user: carol } = await third.create(candidate('carol'));
+  assert.deepEqual(await other.find('alice'), user);
+  assert.deepEqual(await other.find('carol'), carol);
+  assert.equal((await other.create(candidate('dave'))).created, true);
+});
+
+test('file: without room for a torn tail the store is read-only until there is some', async (t) => {
+  const directory = temporaryDirectory(t);
+  const path = join(directory, 'users.jsonl');
+  const first = await openStore(t, directory);
+  const { user } = await first.create(candidate('alice'));
+  await first.close();
+  writeFileSync(path, Buffer.concat([readFileSync(path), Buffer.from('{"id":2,"login":"b')]));
+  let isFull = true;
+  const fs: FileSystem = {
+    ...nodeFileSystem,
+    write: async (...args) => {
+      if (isFull) throw Object.assign(new Error('no space left'), { code: 'ENOSPC' });
+      return nodeFileSystem.write(...args);
+    },
+  };
+  const store = await openStore(t, directory, { fs });
+  assert.deepEqual(await store.find('alice'), user);
+  await assert.rejects(store.create(candidate('bob')), { code: 'storage-full' });
+  assert.equal(statSync(path).size, readFileSync(path).length);
+  assert.match(readFileSync(path, 'utf8'), /"login":"b$/);
+  isFull = false;
+  assert.equal((await store.create(candidate('bob'))).created, true);
+  const [torn] = readdirSync(directory).filter((name) => name.includes('.torn-'));
+  assert.equal(readFileSync(join(directory, torn!), 'utf8'), '{"id":2,"login":"b');
+});
+
+test('file: an empty file, and a missing one that was there before, are refused', async (t) => {
+  const directory = temporaryDirectory(t);
+  const path = join(directory, 'users.jsonl');
+  writeFileSync(path, '');
+  await assert.rejects(openStore(t, directory), { code: 'corrupt', message: /is empty/ });
+  assert.equal(statSync(path).size, 0);
+  rmSync(path);
+  await (await openStore(t, directory)).close();
+  renameSync(path, `${path}.old`);
+  await assert.rejects(openStore(t, directory), { code: 'cannot-start', message: /was here before: restore.*users\.jsonl\.old/ });
+  rmSync(`${path}.old`);
+  await assert.rejects(openStore(t, directory), { code: 'cannot-start', message: /users\.jsonl\.lock/ });
+  assert.deepEqual(readdirSync(directory), ['users.jsonl.lock']);
+});
+
+test('file: a file removed or replaced underneath stops the store, and is not made anew', async (t) => {
+  const directory = temporaryDirectory(t);
+  const path = join(directory, 'users.jsonl');
+  const failures: string[] = [];
+  const store = await openStore(t, directory, { onFailed: ({ message }) => failures.push(message) });
+  await store.create(candidate('alice'));
+  rmSync(path);
+  await assert.rejects(store.create(candidate('bob')), { code: 'unavailable' });
+  assert.match(failures.join(), /removed or replaced/);
+  assert.deepEqual(readdirSync(directory), ['users.jsonl.lock']);
+});
+
+test('file: a lock directory removed underneath stops the store', async (t) => {
+  const directory = temporaryDirectory(t);
+  const store = await openStore(t, directory);
+  await store.create(candidate('alice'));
+  rmSync(join(directory, 'users.jsonl.lock'), { recursive: true });
+  await assert.rejects(store.create(candidate('bob')), { code: 'unavailable' });
+});
+
+test('file: a file shorter than what was durable is refused', async (t) => {
+  const directory = temporaryDirectory(t);
+  const path = join(directory, 'users.jsonl');
+  const store = await openStore(t, directory);
+  await store.create(candidate('alice'));
+  await store.create(candidate('bob'));
+  await store.close();
+  const lines = readFileSync(path, 'utf8').split('\n');
+  writeFileSync(path, `${lines.slice(0, 2).join('\n')}\n`);
+  await assert.rejects(openStore(t, directory), { code: 'corrupt', message: /bytes were durable/ });
+  assert.equal(readFileSync(path, 'utf8').split('\n').length, 3);
+});
+
+test('file: a line that changes after it was read is not served', async (t) => {
+  const directory = temporaryDirectory(t);
+  const path = join(directory, 'users.jsonl');
+  const store = await openStore(t, directory);
+  await store.create(candidate('alice'));
+  const bytes = readFileSync(path);
+  bytes[bytes.indexOf('2026-11-22T15') + 3]! ^= 1;
+  writeFileSync(path, bytes);
+  await assert.rejects(store.find('alice'), (error) => error instanceof RegistrarError && error.code === 'corrupt');
+});
+
+test('file: a store that is closed refuses, and closing waits for what was asked for', async (t) => {
+  const directory = temporaryDirectory(t);
+  const store = await openStore(t, directory);
+  const writing = store.create(candidate('alice'));
+  await store.close();
+  assert.equal((await writing).created, true);
+  await assert.rejects(store.create(candidate('bob')), { code: 'unavailable' });
+  assert.deepEqual(readdirSync(join(directory, 'users.jsonl.lock')).sort(), ['durable', 'protocol']);
+});

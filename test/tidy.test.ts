@@ -1,0 +1,167 @@
+/** The rules of the house that a machine can check. A finding is `path:line: what is wrong`. */
+
+import assert from 'node:assert/strict';
+import { spawnSync } from 'node:child_process';
+import { readFileSync, readdirSync, statSync } from 'node:fs';
+import { dirname, join, relative, resolve } from 'node:path';
+import { test } from 'node:test';
+import { root } from './helper/temporary.ts';
+
+const columnsMax = 140;
+const linesMax = 400;
+
+/** What an import may reach, from the longest prefix of the importing file that is listed. No rule: itself and errors. */
+const reach: Readonly<Record<string, readonly string[]>> = {
+  'bin/registrar.ts': ['lib/app.ts', 'lib/config.ts', 'lib/errors.ts'],
+  'bin/bench.ts': ['lib/http/server.ts'],
+  'lib/app.ts': ['lib/'],
+  'lib/config.ts': ['lib/errors.ts', 'lib/access.ts', 'lib/password/kdf.ts'],
+  'lib/errors.ts': [],
+  'lib/user.ts': [],
+  'lib/user-store.ts': ['lib/user.ts'],
+  'lib/password-policy.ts': [],
+  'lib/access.ts': ['lib/errors.ts'],
+  'lib/registry.ts': ['lib/errors.ts', 'lib/user.ts', 'lib/user-store.ts', 'lib/password-policy.ts'],
+  'lib/password/': ['lib/password/', 'lib/errors.ts', 'lib/user.ts'],
+  'lib/http/router.ts': [],
+  'lib/http/': ['lib/http/', 'lib/errors.ts', 'lib/user.ts', 'lib/registry.ts', 'lib/access.ts'],
+  'lib/store/file/': ['lib/store/file/', 'lib/store/cursor.ts', 'lib/store/decide.ts', 'lib/errors.ts', 'lib/user-store.ts'],
+  'lib/store/': ['lib/store/cursor.ts', 'lib/store/decide.ts', 'lib/errors.ts', 'lib/user.ts', 'lib/user-store.ts'],
+};
+
+/** Files whose behaviour is another file's test, since alone they do nothing that could be seen. */
+const testedBy: Readonly<Record<string, string>> = {
+  'lib/app.ts': 'test/cli.test.ts',
+  'lib/errors.ts': 'test/http/api.test.ts',
+  'lib/user-store.ts': 'test/helper/user-store-contract.ts',
+  'lib/http/body.ts': 'test/http/api.test.ts',
+  'lib/http/certificate.ts': 'test/cli.test.ts',
+  'lib/http/conditional.ts': 'test/http/api.test.ts',
+  'lib/http/handler.ts': 'test/http/server.test.ts',
+  'lib/http/message.ts': 'test/http/api.test.ts',
+  'lib/http/problem.ts': 'test/http/api.test.ts',
+  'lib/http/query.ts': 'test/http/api.test.ts',
+  'lib/http/routes.ts': 'test/http/api.test.ts',
+  'lib/password/hash-worker.js': 'test/password/hasher.test.ts',
+  'lib/store/cursor.ts': 'test/helper/user-store-contract.ts',
+  'lib/store/decide.ts': 'test/helper/user-store-contract.ts',
+  'lib/store/file/beacon.ts': 'test/store/file/lock.test.ts',
+  'lib/store/file/file-system.ts': 'test/store/file/store.test.ts',
+  'lib/store/file/half-sip-hash.ts': 'test/store/file/index.test.ts',
+  'lib/store/file/identity.ts': 'test/store/file/lock.test.ts',
+  'lib/store/file/log.ts': 'test/store/file/recover.test.ts',
+  'lib/store/file/shared-log.ts': 'test/store/file/store.test.ts',
+};
+
+/** Each with what to do instead. */
+const banned: readonly [pattern: RegExp, instead: string, where: RegExp][] = [
+  [/\bconsole\./, 'report through the option that is passed in', /^lib\//],
+  [/\bprocess\.(?:argv|env|exit|exitCode|stdout|stderr|stdin)\b/, 'let bin/ pass it in', /^lib\//],
+  [/\bexport default\b/, 'name the export', /^(?:lib|bin|test)\//],
+  [/\b(?:enum|namespace)\s+\w+\s*\{/, 'use a union of literals, or a module', /^(?:lib|bin|test)\//],
+  [/:\s*any\b|<any>|as any\b/, 'use unknown and narrow it', /^(?:lib|bin)\//],
+  [/\b(?:TODO|FIXME|XXX)\b/, 'do it', /^(?:lib|bin|test)\/(?!tidy)/],
+  [/@ts-(?:ignore|expect-error|nocheck)/, 'mend the type', /^(?:lib|bin|test)\/(?!tidy)/],
+  [/\btest\.only\b|\bonly:\s*true/, 'run all of them', /^test\/(?!tidy)/],
+  [/from '(?!node:|\.)/, 'use what Node has', /^(?:lib|bin)\//],
+];
+
+function files(...directories: string[]): string[] {
+  return directories.flatMap((directory) =>
+    readdirSync(join(root, directory), { recursive: true, encoding: 'utf8' })
+      .map((name) => join(directory, name))
+      .filter((name) => /\.(?:ts|js)$/.test(name) && statSync(join(root, name)).isFile()),
+  ).sort();
+}
+
+const sources = files('lib', 'bin');
+const texts = new Map([...sources, ...files('test')].map((name) => [name, readFileSync(join(root, name), 'utf8')]));
+
+function imports(name: string): string[] {
+  const found = (texts.get(name) ?? '').matchAll(/(?:from|import)\s+'(\.[^']+)'/g);
+  return [...found].map(([, path = '']) => relative(root, resolve(root, dirname(name), path)));
+}
+
+test('tidy: imports run downwards only', () => {
+  const findings: string[] = [];
+  for (const name of sources) {
+    const rule = Object.keys(reach).filter((prefix) => name.startsWith(prefix)).sort((a, b) => b.length - a.length)[0];
+    assert.ok(rule !== undefined, `${name} has no rule`);
+    for (const target of imports(name)) {
+      if (!reach[rule]!.some((allowed) => target === allowed || (allowed.endsWith('/') && target.startsWith(allowed)))) {
+        findings.push(`${name}: imports ${target}`);
+      }
+    }
+  }
+  assert.deepEqual(findings, []);
+});
+
+test('tidy: no import leads back to where it began, types included', () => {
+  const findings: string[] = [];
+  const visit = (name: string, path: readonly string[]): void => {
+    if (path.includes(name)) {
+      findings.push([...path.slice(path.indexOf(name)), name].join(' -> '));
+      return;
+    }
+    for (const target of imports(name)) visit(target, [...path, name]);
+  };
+  for (const name of sources) visit(name, []);
+  assert.deepEqual([...new Set(findings)], []);
+});
+
+test('tidy: nothing that is banned, no line too long, no file too long', () => {
+  const findings: string[] = [];
+  for (const [name, text] of texts) {
+    const lines = text.split('\n');
+    if (!name.startsWith('test/') && lines.length > linesMax) findings.push(`${name}: has ${lines.length} lines, and may have ${linesMax}`);
+    for (const [n, line] of lines.entries()) {
+      if ([...line].length > columnsMax && !name.startsWith('test/')) findings.push(`${name}:${n + 1}: is longer than ${columnsMax} columns`);
+      if (/\s$/.test(line)) findings.push(`${name}:${n + 1}: ends in white space`);
+      for (const [pattern, instead, where] of banned) {
+        if (where.test(name) && pattern.test(line)) findings.push(`${name}:${n + 1}: ${pattern.source}: ${instead}`);
+      }
+    }
+  }
+  assert.deepEqual(findings, []);
+});
+
+test('tidy: every source file opens by saying what it is, and every one has a test', () => {
+  const findings: string[] = [];
+  for (const name of sources) {
+    if (!/^(?:#!.*\n)?\/\*\*/.test(texts.get(name) ?? '')) findings.push(`${name}:1: opens with no comment`);
+    if (!name.startsWith('lib/')) continue;
+    const own = name.replace(/^lib\//, 'test/').replace(/\.ts$/, '.test.ts');
+    const tested = testedBy[name] ?? own;
+    if (!texts.has(tested)) findings.push(`${name}: has no ${tested}`);
+  }
+  assert.deepEqual(findings, []);
+});
+
+test('tidy: exports have a name that is used elsewhere', () => {
+  const findings: string[] = [];
+  const all = [...texts];
+  for (const name of sources.filter((source) => source.startsWith('lib/'))) {
+    for (const [, word = ''] of (texts.get(name) ?? '').matchAll(/^export (?:async )?(?:function|class|const|interface|type) (\w+)/gm)) {
+      const isUsed = all.some(([other, text]) => other !== name && new RegExp(`\\b${word}\\b`).test(text));
+      // A type may be exported for the signature that it stands in.
+      const stands = new RegExp(`[:<|(]\\s*(?:readonly )?${word}\\b|${word}\\)`).test(texts.get(name) ?? '');
+      if (!isUsed && !stands) findings.push(`${name}: nobody uses ${word}`);
+    }
+  }
+  assert.deepEqual(findings, []);
+});
+
+test('tidy: no runtime dependency, and four to develop with', () => {
+  const { dependencies, optionalDependencies, peerDependencies, devDependencies } = JSON.parse(readFileSync(join(root, 'package.json'), 'utf8'));
+  assert.deepEqual([dependencies, optionalDependencies, peerDependencies], [undefined, undefined, undefined]);
+  assert.deepEqual(Object.keys(devDependencies), ['@types/node', 'c8', 'tsx', 'typescript']);
+});
+
+test('tidy: the top level holds what it should, and no secret is tracked', { skip: spawnSync('git', ['-C', root, 'rev-parse']).status !== 0 && 'this is no git checkout' }, () => {
+  const tracked = spawnSync('git', ['ls-files', '-co', '--exclude-standard'], { cwd: root, encoding: 'utf8' }).stdout.trim().split('\n');
+  const allowed = [
+    '.ci', '.gitignore', 'LICENSE', 'Makefile', 'README.md', 'bin', 'certs', 'data', 'lib', 'package-lock.json', 'package.json', 'test', 'tsconfig.json',
+  ];
+  assert.deepEqual([...new Set(tracked.map((name) => name.split('/')[0]!))].sort(), allowed);
+  assert.deepEqual(tracked.filter((name) => /^(?:data|certs)\//.test(name)), ['certs/.gitignore', 'data/.gitignore']);
+});
