@@ -52,7 +52,7 @@ tidy: node_modules
 	@$(RUN) --test test/tidy.test.ts
 
 coverage: node_modules
-	@node_modules/.bin/c8 --all --include 'lib/**' --check-coverage --lines 95 --branches 95 \
+	@node_modules/.bin/c8 --all --include 'lib/**' --exclude lib/user-store.ts --exclude lib/http/message.ts --check-coverage --lines 95 --branches 95 \
 	  --functions 0 --statements 95 --reporter text --reporter text-summary $(NODE) --test
 
 build: node_modules ## makes dist/: plain JavaScript that runs with no node_modules

@@ -87,6 +87,14 @@ test('hasher: of the workers all but one are nice, so that one is never starved'
   await until(() => niceOnes() === before + 2, 'two nice threads');
 });
 
+test('hasher: a worker that dies takes its task with it, and another takes its seat', async (t) => {
+  const broken = open(t, { kdf: { digest: 'nonsense' as 'sha256', iterations: 1 }, workers: 1 });
+  await assert.rejects(broken.hash('correct horse'), { code: 'internal' });
+  const hasher = open(t);
+  const credential = await hasher.hash('correct horse');
+  assert.equal(await broken.verify('correct horse', credential), true);
+});
+
 test('hasher: when it closes, those who wait are told', async () => {
   const hasher = new Hasher({ kdf: slow, workers: 1, waitMsMax: 60_000, queueMax: 100 });
   const waiting = Promise.allSettled([hasher.hash('one'), hasher.hash('two')]);

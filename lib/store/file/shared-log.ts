@@ -217,8 +217,8 @@ export class SharedLog {
       throw this.#refusal(cause);
     }
     await this.#sync();
+    this.#writeMark(this.#log.end + bytes.length);
     this.#log.append(bytes);
-    this.#writeMark();
   }
 
   #refusal(cause: unknown): RegistrarError {
@@ -244,8 +244,8 @@ export class SharedLog {
     }
   }
 
-  #writeMark(): void {
-    const { inode, header, end } = this.#log;
+  #writeMark(end = this.#log.end): void {
+    const { inode, header } = this.#log;
     try {
       this.#mark.write({ boot: bootId, inode, seed: header.seed, end });
     } catch (cause) {

@@ -125,6 +125,36 @@ test('lock: a break right of a living process is respected', async (t) => {
   assert.equal(breaker.isHeld, true);
 });
 
+test('lock: a holder of whom nothing can be told is taken for alive', async (t) => {
+  const directory = temporaryDirectory(t);
+  const [boot] = newIdentity().split('-');
+  // Its beacon is gone, and its pid is of another namespace.
+  symlinkSync(`${boot}-1-77-1-ee`, join(directory, 'lock'));
+  const lock = await join_(t, directory);
+  await assert.rejects(lock.acquire(150), { code: 'busy', message: /process 77,/ });
+  // Nor is a breaker of whom nothing can be told.
+  nodeFileSystem.unlink(join(directory, 'lock'));
+  symlinkSync('00000000-1-1-1-ff', join(directory, 'lock'));
+  symlinkSync(`${boot}-1-78-1-ee`, join(directory, '00000000-1-1-1-ff.b0'));
+  await assert.rejects(lock.acquire(150), { code: 'busy' });
+});
+
+test('lock: a directory in which no link can be made is an error, not a wait', async (t) => {
+  const directory = temporaryDirectory(t);
+  const fs = {
+    ...nodeFileSystem,
+    symlink: (target: string, path: string) => {
+      if (path.endsWith('/lock')) throw Object.assign(new Error('read-only'), { code: 'EROFS' });
+      nodeFileSystem.symlink(target, path);
+    },
+  };
+  const lock = await FileLock.join({ fs, directory, onWanted: () => undefined });
+  t.after(() => lock.leave());
+  await assert.rejects(lock.acquire(1000), { code: 'EROFS' });
+  const none = { ...nodeFileSystem, symlink: () => { throw Object.assign(new Error('read-only'), { code: 'EROFS' }); } };
+  await assert.rejects(FileLock.join({ fs: none, directory: temporaryDirectory(t), onWanted: () => undefined }), { code: 'EROFS' });
+});
+
 test('lock: the holder tidies what killed processes left, and nothing of the living', async (t) => {
   const directory = temporaryDirectory(t);
   const living = await join_(t, directory);

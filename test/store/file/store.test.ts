@@ -283,3 +283,94 @@ test('file: a store that is closed refuses, and closing waits for what was asked
   await assert.rejects(store.create(candidate('bob')), { code: 'unavailable' });
   assert.deepEqual(readdirSync(join(directory, 'users.jsonl.lock')).sort(), ['durable', 'protocol']);
 });
+
+/** A store whose n-th kind of call fails, when told to. */
+function failing(kind: 'write' | 'datasync' | 'truncate' | 'writeNow' | 'symlink', code: string): { fs: FileSystem; isOn: boolean } {
+  const state = { isOn: false, fs: nodeFileSystem };
+  const fail = (): never => {
+    throw Object.assign(new Error(`injected ${code}`), { code });
+  };
+  const original = nodeFileSystem[kind] as (...args: unknown[]) => unknown;
+  state.fs = { ...nodeFileSystem, [kind]: (...args: unknown[]) => (state.isOn ? fail() : original(...args)) };
+  return state;
+}
+
+test('file: a write that fails in another way than for room is 503, and nothing is left of it', async (t) => {
+  const fault = failing('write', 'EIO');
+  const directory = temporaryDirectory(t);
+  const store = await openStore(t, directory, { fs: fault.fs });
+  await store.create(candidate('alice'));
+  const { size } = statSync(join(directory, 'users.jsonl'));
+  fault.isOn = true;
+  await assert.rejects(store.create(candidate('bob')), { code: 'busy', message: /cannot write \(EIO\); nothing was changed/ });
+  fault.isOn = false;
+  assert.equal(statSync(join(directory, 'users.jsonl')).size, size);
+  assert.equal((await store.create(candidate('bob'))).created, true);
+});
+
+test('file: where a failed write cannot be cut back, and where the mark cannot be written, the store fails', async (t) => {
+  for (const kind of ['truncate', 'writeNow'] as const) {
+    const write = failing('write', 'EIO');
+    const fault = failing(kind, 'EIO');
+    const fs = { ...write.fs, [kind]: fault.fs[kind] };
+    const failures: string[] = [];
+    const directory = temporaryDirectory(t);
+    const store = await openStore(t, directory, { fs, onFailed: ({ code }) => failures.push(code) });
+    fault.isOn = true;
+    write.isOn = kind === 'truncate';
+    await assert.rejects(store.create(candidate('alice')), { code: 'outcome-unknown' });
+    assert.deepEqual(failures, ['unavailable']);
+    await store.close();
+    assert.ok(readdirSync(join(directory, 'users.jsonl.lock')).includes('suspect'));
+  }
+});
+
+test('file: a store that fails and cannot even say so keeps the lock, so that nobody trusts the file', async (t) => {
+  const sync = failing('datasync', 'EIO');
+  const link = failing('symlink', 'EIO');
+  const directory = temporaryDirectory(t);
+  const reports: string[] = [];
+  const failures: string[] = [];
+  const store = await openStore(t, directory, {
+    fs: { ...sync.fs, symlink: link.fs.symlink },
+    report: (line) => reports.push(line),
+    onFailed: ({ code }) => failures.push(code),
+  });
+  const other = await openStore(t, directory, { lockWaitMsMax: 200 });
+  await store.create(candidate('alice'));
+  sync.isOn = true;
+  link.isOn = true;
+  await assert.rejects(store.create(candidate('bob')), { code: 'outcome-unknown' });
+  assert.deepEqual(failures, []);
+  assert.match(reports.join(), /keeping the lock until this process is ended/);
+  await store.close();
+  await assert.rejects(other.create(candidate('carol')), { code: 'busy' });
+  assert.equal((await other.find('alice'))?.login, 'alice');
+  assert.equal(await other.find('bob'), undefined);
+});
+
+test('file: a durable mark that is damaged underneath refuses reads, and the next to write mends it', async (t) => {
+  const directory = temporaryDirectory(t);
+  const a = await openStore(t, directory);
+  const b = await openStore(t, directory);
+  await a.create(candidate('alice'));
+  writeFileSync(join(directory, 'users.jsonl.lock', 'durable'), 'x'.repeat(160));
+  await assert.rejects(b.find('alice'), { code: 'unavailable', message: /durable mark/ });
+  await b.create(candidate('bob'));
+  assert.equal((await a.find('bob'))?.login, 'bob');
+});
+
+test('file: a torn tail of a store that has failed is set aside before the file is written anew', async (t) => {
+  const directory = temporaryDirectory(t);
+  const path = join(directory, 'users.jsonl');
+  const first = await openStore(t, directory);
+  const { user } = await first.create(candidate('alice'));
+  await first.close();
+  writeFileSync(path, Buffer.concat([readFileSync(path), Buffer.from('{"id":2,"login":"b')]));
+  nodeFileSystem.symlink('somebody', join(directory, 'users.jsonl.lock', 'suspect'));
+  const store = await openStore(t, directory);
+  assert.deepEqual(await store.find('alice'), user);
+  assert.equal((await store.create(candidate('bob'))).user.id, 2);
+  const [torn] = readdirSync(directory).filter((name) => name.includes('.torn-'));
+  assert.equal(readFileSync(join(directory, torn!), 'utf8'), '{"id":2,"login":"b');
+});
