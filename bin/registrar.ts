@@ -49,11 +49,22 @@ async function main(args: readonly string[]): Promise<void> {
 
 async function serve(args: readonly string[]): Promise<void> {
   const config = parseConfig(args, process.env);
-  const app = await openApp(config, { report: say, onFailed: (error) => fail(error) });
+  let app: App | undefined;
+  app = await openApp(config, { report: say, onFailed: (error) => void failSoon(error, () => app) });
   for (const signal of ['SIGINT', 'SIGTERM'] as const) process.on(signal, () => stop(app));
   process.stdout.write(`Registrar listens on ${app.url}\n`);
   if (process.stdout.isTTY) process.stdout.write(welcome(app, config.isPlain));
 }
+
+/** The store has failed: those who wait are still answered, then it is over. */
+async function failSoon(error: RegistrarError, opened: () => App | undefined): Promise<void> {
+  const timer = setTimeout(() => fail(error), answerMsMax);
+  await opened()?.close().catch(() => undefined);
+  clearTimeout(timer);
+  fail(error);
+}
+
+const answerMsMax = 1_000;
 
 function welcome({ url, file }: App, isPlain: boolean): string {
   const curl = isPlain ? 'curl' : 'curl -k';

@@ -76,7 +76,7 @@ export function parseConfig(args: readonly string[], env: Readonly<Record<string
     throw usage(`--kdf ${value('kdf')}: it has to be as in pbkdf2:sha256:600000, with sha256, sha384 or sha512 and 1 to 10000000`);
   }
   // Wrong positions and lost writes were seen with it (nodejs/node#55113).
-  if (env.UV_USE_IO_URING === '1') throw usage('UV_USE_IO_URING=1: files are not safe with it; unset it');
+  if (!['', '0'].includes(env.UV_USE_IO_URING ?? '')) throw usage('UV_USE_IO_URING: files are not safe with it; unset it');
   return Object.freeze({
     ...fixed,
     data: notEmpty('data', value('data')),

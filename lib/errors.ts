@@ -79,6 +79,11 @@ export function systemCode(error: unknown): string | undefined {
   return typeof error.code === 'string' ? error.code : undefined;
 }
 
+/** Whether a system call failed since there is no room, be it the disk's, a quota's or a limit's. */
+export function noRoom(error: unknown): boolean {
+  return ['ENOSPC', 'EDQUOT', 'EFBIG'].includes(systemCode(error) ?? '');
+}
+
 /** What a thrown value says, for a log line or another error's detail. */
 export function messageOf(error: unknown): string {
   return error instanceof Error ? error.message : String(error);

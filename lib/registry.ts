@@ -132,11 +132,17 @@ export class Registry {
       return undefined;
     }
     if (!(await this.#isPassword(password, user, signal))) return undefined;
-    if (this.#hasher.isStale(user)) {
-      const credential = await this.#hasher.hash(normalizePassword(password) ?? '', signal);
-      await this.#store.replace(user, credential);
-    }
+    if (this.#hasher.isStale(user)) void this.#rehash(user, normalizePassword(password) ?? '');
     return user;
+  }
+
+  /** Nobody waits for it, and where the store or the queue is full it can be done another time. */
+  async #rehash(user: StoredUser, password: string): Promise<void> {
+    try {
+      await this.#store.replace(user, await this.#hasher.hash(password));
+    } catch (error) {
+      if (!(error instanceof RegistrarError)) throw error;
+    }
   }
 
   async #isPassword(password: string, user: StoredUser, signal: AbortSignal | undefined): Promise<boolean> {

@@ -40,7 +40,7 @@ test('config: what is wrong is told in one line', () => {
     [['--port'], {}, /port/],
     [['--http=yes'], {}, /http/],
     [[], { REGISTRAR_HTTP: 'maybe' }, /REGISTRAR_HTTP=maybe/],
-    [[], { UV_USE_IO_URING: '1' }, /unset it/],
+    [[], { UV_USE_IO_URING: '2' }, /unset it/],
   ];
   for (const [args, env, pattern] of cases) {
     assert.throws(() => parseConfig(args, env), (error: any) => {

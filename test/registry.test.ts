@@ -1,9 +1,11 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import type { TestContext } from 'node:test';
+import { RegistrarError } from '../lib/errors.ts';
 import { Hasher } from '../lib/password/hasher.ts';
 import { Registry } from '../lib/registry.ts';
 import { MemoryUserStore } from '../lib/store/memory.ts';
+import { until } from './helper/temporary.ts';
 
 const policy = { codePointsMin: 8, codePointsMax: 256, common: new Set(['password']) };
 const horse = 'correct horse';
@@ -112,14 +114,24 @@ test('registry: a rehash that lost to a change is dropped, and so is one that lo
   t.after(() => old.close());
   const make = async (login: string) => (await store.create({ login, registered: 'r', ...(await old.hash(horse)) })).user;
   const alice = await make('alice');
+  const { replace, remove } = store;
+  let rehashes = 0;
+  store.replace = async (expected, replacement) => {
+    const outcome = await replace.call(store, expected, replacement);
+    if (replacement.changed === undefined) rehashes++;
+    return outcome;
+  };
   meanwhile(() => registry.changePassword('alice', { password: 'newer horse' }));
   assert.equal((await registry.verify('alice', horse))?.id, alice.id);
+  await until(() => rehashes === 1, 'the rehash');
   assert.equal(await registry.verify('alice', horse), undefined);
   assert.equal((await registry.verify('alice', 'newer horse'))?.version, 2);
   await make('bob');
   meanwhile(() => registry.remove('bob'));
   assert.equal((await registry.verify('bob', horse))?.login, 'bob');
+  await until(() => rehashes === 2, 'the rehash');
   assert.equal(await store.find('bob'), undefined);
+  assert.equal(store.remove, remove);
 });
 
 test('registry: two changes and a rehash that race end with the later change, a hundred times', async (t) => {
@@ -147,11 +159,25 @@ test('registry: a good sign-in with an old hash makes it anew, with no new versi
   assert.equal(await registry.verify('alice', 'wrong horse'), undefined);
   assert.equal((await store.find('alice'))?.kdf, 'pbkdf2:sha512:3');
   assert.equal((await registry.verify('Alice', horse))?.id, 1);
-  assert.deepEqual((await store.find('alice'))?.kdf, 'pbkdf2:sha256:1');
+  await until(async () => (await store.find('alice'))?.kdf === 'pbkdf2:sha256:1', 'the rehash');
   assert.equal((await store.find('alice'))?.version, 1);
   const before = count();
   await registry.verify('alice', horse);
   assert.equal(count(), before + 1);
+});
+
+test('registry: a sign-in is good also where the new hash cannot be saved', async (t) => {
+  const { registry, store } = open(t);
+  const old = new Hasher({ kdf: { digest: 'sha512', iterations: 3 }, workers: 1, waitMsMax: 60_000, queueMax: 10 });
+  t.after(() => old.close());
+  await store.create({ login: 'alice', registered: 'r', ...(await old.hash(horse)) });
+  let tried = 0;
+  store.replace = async () => {
+    tried++;
+    throw new RegistrarError('storage-full', 'full');
+  };
+  assert.equal((await registry.verify('alice', horse))?.login, 'alice');
+  await until(() => tried === 1, 'the rehash');
 });
 
 test('registry: an unknown login costs a hash too, and an impossible password is just wrong', async (t) => {

@@ -52,6 +52,7 @@ test('handler: a stream that fails half-way is cut, so that nobody takes it for 
       status: 200,
       body: (async function* () {
         yield Buffer.from('half');
+        await new Promise((resolve) => setTimeout(resolve, 20));
         throw new Error('the disk is gone');
       })(),
     }),

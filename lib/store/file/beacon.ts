@@ -28,9 +28,10 @@ export type Verdict =
 
 export interface BeaconOptions {
   readonly fs: FileSystem;
-  /** The lock directory, and a descriptor of it. */
+  /** The lock directory, a descriptor of it, and its inode. */
   readonly directory: string;
   readonly directoryFd: number;
+  readonly directoryInode: number;
   readonly identity: string;
   /** Somebody wants the lock; the connection is closed when it is free. */
   readonly onWanted: (connection: Socket) => void;
@@ -39,10 +40,12 @@ export interface BeaconOptions {
 export class Beacon {
   readonly #options: BeaconOptions;
   readonly #server: Server;
+  readonly #connections: ReadonlySet<Socket>;
 
-  private constructor(options: BeaconOptions, server: Server) {
+  private constructor(options: BeaconOptions, server: Server, connections: ReadonlySet<Socket>) {
     this.#options = options;
     this.#server = server;
+    this.#connections = connections;
   }
 
   static async light(options: BeaconOptions): Promise<Beacon> {
@@ -54,16 +57,20 @@ export class Beacon {
       // exclusive: a cluster worker's socket must die with the worker, not with its primary.
       server.listen({ path: socketPath(options, temporary), exclusive: true, backlog }, resolve);
     });
+    const connections = new Set<Socket>();
     server.on('connection', (connection) => {
+      connections.add(connection);
+      connection.on('close', () => connections.delete(connection));
       // A connection that says nothing is a probe; it ends by itself. Errors are ends too.
       connection.on('error', () => connection.destroy());
       connection.on('data', () => options.onWanted(connection));
     });
     server.unref();
+    const beacon = new Beacon(options, server, connections);
     fs.rename(`${directory}/${temporary}`, `${directory}/${identity}.s`);
-    const beacon = new Beacon(options, server);
     const self = await beacon.probe(identity);
     if (self.state !== 'alive') {
+      await beacon.extinguish();
       throw new RegistrarError('cannot-start', `Cannot use "${directory}": a unix socket in it cannot be connected to`);
     }
     self.connection.destroy();
@@ -82,7 +89,7 @@ export class Beacon {
     connection.destroy();
     if (code === 'ECONNREFUSED') return { state: 'dead' };
     // No socket: only a hand that removed it explains that while the process lives.
-    return { state: code === 'ENOENT' && isGone(identity) ? 'dead' : 'unknown' };
+    return { state: code === 'ENOENT' && isGone(identity, this.#options.directoryInode) ? 'dead' : 'unknown' };
   }
 
   /** To be called when nothing of the process touches the store any more. */
@@ -91,6 +98,8 @@ export class Beacon {
     fs.unlink(`${directory}/${identity}.s`);
     await new Promise<void>((resolve) => {
       this.#server.close(() => resolve());
+      // Somebody who connected and says nothing would hold it up for ever.
+      for (const connection of this.#connections) connection.destroy();
     });
   }
 }

@@ -4,7 +4,7 @@
  * two kernels that share a directory (NFS, SMB, a virtual machine's shared folder) do not know of each other.
  */
 
-import { accessSync, constants, mkdirSync, readFileSync, statSync, statfsSync } from 'node:fs';
+import { accessSync, closeSync, constants, fsyncSync, mkdirSync, openSync, readFileSync, statSync, statfsSync } from 'node:fs';
 import type { Stats } from 'node:fs';
 import { dirname, resolve } from 'node:path';
 import { RegistrarError, messageOf, systemCode } from '../../errors.ts';
@@ -54,12 +54,27 @@ export function prepareDirectory(path: string, { uid, fileSystemType }: Surround
     );
   }
   try {
-    accessSync(present.path, constants.W_OK | constants.X_OK | constants.R_OK);
-    if (present.path !== directory) mkdirSync(directory, { recursive: true, mode: 0o700 });
+    accessSync(present.path, constants.W_OK | constants.X_OK);
+    if (present.path !== directory) makeDurably(directory, present.path);
   } catch (cause) {
     throw refusal(path, `it is not writable (${systemCode(cause) ?? messageOf(cause)})`, cause);
   }
   return directory;
+}
+
+/** Makes the directory and those above it that are missing, and makes their names durable. */
+function makeDurably(directory: string, present: string): void {
+  mkdirSync(directory, { recursive: true, mode: 0o700 });
+  for (let made = directory; made !== present; made = dirname(made)) {
+    try {
+      const fd = openSync(dirname(made), 'r');
+      fsyncSync(fd);
+      closeSync(fd);
+    } catch (error) {
+      // One that may be passed through and not be read cannot be synced by us either.
+      if (systemCode(error) !== 'EACCES') throw error;
+    }
+  }
 }
 
 interface Existing {

@@ -6,11 +6,14 @@
  */
 
 import fs from 'node:fs';
+import { systemCode } from '../../errors.ts';
 
 export interface FileStatus {
   readonly device: number;
   readonly inode: number;
   readonly bytes: number;
+  /** Names of the file; 0 when it was removed while it is open. */
+  readonly links: number;
   readonly owner: number;
   readonly modifiedMs: number;
   readonly isFile: boolean;
@@ -33,7 +36,7 @@ export interface FileSystem {
   statFd(fd: number): FileStatus;
   /** Undefined if there is nothing at the path. */
   stat(path: string): FileStatus | undefined;
-  /** Undefined if there is nothing at the path. */
+  /** Undefined if there is nothing at the path, or no symbolic link. */
   readLink(path: string): string | undefined;
   symlink(target: string, path: string): void;
   link(existing: string, path: string): void;
@@ -49,6 +52,7 @@ function status(stats: fs.Stats): FileStatus {
     device: stats.dev,
     inode: stats.ino,
     bytes: stats.size,
+    links: stats.nlink,
     owner: stats.uid,
     modifiedMs: stats.mtimeMs,
     isFile: stats.isFile(),
@@ -56,11 +60,12 @@ function status(stats: fs.Stats): FileStatus {
   };
 }
 
-function unlessMissing<T>(call: () => T): T | undefined {
+function unlessMissing<T>(call: () => T, ...alsoCodes: readonly string[]): T | undefined {
   try {
     return call();
   } catch (error) {
-    if (error instanceof Error && 'code' in error && error.code === 'ENOENT') return undefined;
+    const code = systemCode(error) ?? '';
+    if (code === 'ENOENT' || alsoCodes.includes(code)) return undefined;
     throw error;
   }
 }
@@ -93,7 +98,7 @@ export const nodeFileSystem: FileSystem = {
     const stats = fs.statSync(path, { throwIfNoEntry: false });
     return stats === undefined ? undefined : status(stats);
   },
-  readLink: (path) => unlessMissing(() => fs.readlinkSync(path)),
+  readLink: (path) => unlessMissing(() => fs.readlinkSync(path), 'EINVAL'),
   symlink: (target, path) => fs.symlinkSync(target, path),
   link: (existing, path) => fs.linkSync(existing, path),
   rename: (from, to) => fs.renameSync(from, to),

@@ -47,7 +47,7 @@ export interface LockOptions {
 }
 
 export class FileLock {
-  readonly identity = newIdentity();
+  readonly identity: string;
   readonly #fs: FileSystem;
   readonly #directory: string;
   readonly #directoryFd: number;
@@ -65,6 +65,7 @@ export class FileLock {
     this.#onWanted = options.onWanted;
     this.#directoryFd = options.fs.open(options.directory, 'r');
     this.#directoryInode = options.fs.statFd(this.#directoryFd).inode;
+    this.identity = newIdentity(this.#directoryInode);
   }
 
   /** Takes part in the protocol, which takes no lock yet. */
@@ -76,6 +77,7 @@ export class FileLock {
         fs: options.fs,
         directory: options.directory,
         directoryFd: lock.#directoryFd,
+        directoryInode: lock.#directoryInode,
         identity: lock.identity,
         onWanted: (connection) => lock.#want(connection),
       });

@@ -107,11 +107,12 @@ export class UserLog {
     const chunk = Buffer.allocUnsafe(Math.max(0, Math.min(chunkBytes, to - this.#end)));
     while (this.#end < to) {
       const from = this.#end;
-      const length = this.#read(chunk, Math.min(chunk.length, to - from), from);
+      const wanted = Math.min(chunk.length, to - from);
+      const length = this.#read(chunk, wanted, from);
       const damage = this.#apply(chunk, length, from);
       if (damage !== undefined) return damage;
       const isWhole = this.#end > from;
-      if (!isWhole && (length === 0 || length >= lineBytesMax || from + length >= to)) return this.#damage('has no end');
+      if (!isWhole && (length < wanted || length >= lineBytesMax || from + length >= to)) return this.#damage('has no end');
       if (this.#end < to && length === chunk.length) await nextTurn();
     }
     return undefined;
@@ -125,9 +126,7 @@ export class UserLog {
 
   /** Writes at `end`, all of it, however short the single writes turn out. Nothing is taken in yet. */
   async write(bytes: Buffer): Promise<void> {
-    for (let done = 0; done < bytes.length; ) {
-      done += await this.#fs.write(this.#fd, bytes, done, bytes.length - done, this.#end + done);
-    }
+    await writeAll(this.#fs, this.#fd, bytes, this.#end);
   }
 
   sync(): Promise<void> {
@@ -165,12 +164,16 @@ export class UserLog {
     const { index } = this;
     this.#windowAt = -1;
     let last = after;
+    let previous = -Infinity;
     for (let ordinal = index.after(after); ordinal < index.ordinals; ordinal++) {
       const offset = index.offset(ordinal);
       if (offset === 0) continue;
       if (users.length === limit) return { users, next: last };
-      const line = this.#line(offset, windowBytes);
+      // Lines that stand side by side are read together; one that was changed since lies elsewhere.
+      const isNear = offset > previous && offset - previous < lineBytesMax;
+      const line = this.#line(offset, isNear ? windowBytes : guessBytes);
       users.push(publicJson(this.#window, line.start, line.end));
+      previous = offset;
       last = index.id(ordinal);
     }
     return { users, next: undefined };
@@ -195,7 +198,7 @@ export class UserLog {
 
   /** Brings the line at `offset` into the window, checked; `want` bytes are read if it is not there yet. */
   #line(offset: number, want: number): { start: number; end: number } {
-    const within = this.#windowAt >= 0 && offset >= this.#windowAt && want === windowBytes;
+    const within = want === windowBytes && this.#windowAt >= 0 && offset >= this.#windowAt;
     let start = offset - this.#windowAt;
     let end = within ? lineEnd(this.#window, start, this.#windowLength) : -1;
     for (let bytes = want; end < 0; bytes = lineBytesMax) {
@@ -249,6 +252,15 @@ export class UserLog {
 
   #damage(reason: string): Damage {
     return { offset: this.#end, line: this.#lines + 1, reason };
+  }
+}
+
+/** Writes all of it, however short the single writes turn out. */
+export async function writeAll(fs: FileSystem, fd: number, bytes: Buffer, position: number): Promise<void> {
+  for (let done = 0; done < bytes.length; ) {
+    const written = await fs.write(fd, bytes, done, bytes.length - done, position + done);
+    if (written === 0) throw Object.assign(new Error('a write wrote nothing'), { code: 'EIO' });
+    done += written;
   }
 }
 

@@ -40,6 +40,8 @@ export class DurableMark {
 
   /** The mark as it is now; undefined if there is none, or none that is whole. */
   read(): Mark | undefined {
+    // A mark that was removed would say the same for ever.
+    if (this.#fd !== undefined && this.#fs.statFd(this.#fd).links === 0) this.close();
     if (this.#fd === undefined) {
       if (this.#fs.stat(this.#path) === undefined) return undefined;
       this.#fd = this.#fs.open(this.#path, 'r+');
@@ -60,6 +62,7 @@ export class DurableMark {
 
   /** For the holder of the lock, after fdatasync. */
   write(mark: Mark): void {
+    if (this.#fd !== undefined && this.#fs.statFd(this.#fd).links === 0) this.close();
     this.#fd ??= this.#fs.open(this.#path, this.#fs.stat(this.#path) === undefined ? 'wx+' : 'r+');
     const bytes = encodeMark(mark);
     const written = this.#fs.writeNow(this.#fd, bytes, 0);
@@ -69,6 +72,7 @@ export class DurableMark {
   close(): void {
     if (this.#fd !== undefined) this.#fs.close(this.#fd);
     this.#fd = undefined;
+    this.#lastMark = undefined;
   }
 }
 

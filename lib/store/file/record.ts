@@ -76,7 +76,10 @@ export function encodeRemoval(id: number, login: string, deleted: string, batch:
 
 function seal(open: string, seed: number): Buffer {
   const bytes = Buffer.from(open, 'utf8');
-  return Buffer.concat([bytes, Buffer.from(`,"crc":"${hex8(crc32(bytes, seed))}"}\n`, 'latin1')]);
+  const line = Buffer.concat([bytes, Buffer.from(`,"crc":"${hex8(crc32(bytes, seed))}"}\n`, 'latin1')]);
+  // What could not be read again is never written: no login or hash that this service takes comes near.
+  if (line.length > lineBytesMax || open.includes('\\')) throw new RangeError('a record is too long, or holds what has to be escaped');
+  return line;
 }
 
 function hex8(value: number): string {

@@ -13,11 +13,14 @@ import { RegistrarError } from '../../errors.ts';
 import { checksumHolds, scanLine } from './record.ts';
 import type { Scanned } from './record.ts';
 import type { FileSystem } from './file-system.ts';
-import { corruption } from './log.ts';
+import { corruption, writeAll } from './log.ts';
 import type { Damage, UserLog } from './log.ts';
 
 /** A batch is at most this long, by the store's limits, with room: nothing torn can be longer. */
 const tornBytesMax = 64 << 20;
+
+/** What is copied at a time: a file may be larger than a buffer can be. */
+const copyBytes = 1 << 20;
 
 /** Throws `corrupt` unless what is behind the log's end is a torn tail. */
 export function assertTorn(log: UserLog, damage: Damage, durableEnd: number | undefined): void {
@@ -28,6 +31,8 @@ export function assertTorn(log: UserLog, damage: Damage, durableEnd: number | un
   const tail = log.bytes(damage.offset, log.size);
   const end = tail.indexOf(0x0a);
   if (end >= 0 && tail.subarray(0, end).indexOf(0) < 0) throw corruption(log.path, damage);
+  // Only its newline is another character: tearing leaves a NUL there, or nothing.
+  if (end < 0 && tail.at(-1) !== 0 && checksumHolds(tail, 0, tail.length - 1, log.header.seed)) throw corruption(log.path, damage);
   if (hasLaterBatch(tail, damage.offset, log.header.seed)) {
     throw corruption(log.path, { ...damage, reason: `${damage.reason}, and later writes follow it` });
   }
@@ -49,29 +54,30 @@ function hasLaterBatch(tail: Buffer, offset: number, seed: number): boolean {
 /** Copies what is behind the log's end to `<file>.torn-<time>`, durably. Returns the copy's path. */
 export async function copyTornTail(fs: FileSystem, log: UserLog, now: Date): Promise<string> {
   const path = `${log.path}.torn-${now.toISOString().replaceAll(/[-:]/g, '')}`;
-  await writeDurably(fs, path, log.bytes(log.end, log.size));
+  await writeDurably(fs, path, [log.bytes(log.end, log.size)]);
   await fs.syncDirectory(dirname(path));
   return path;
 }
 
-/**
- * Writes the file anew, byte for byte as far as it is good, after an fsync has failed: the kernel has
- * marked the pages clean by then, so only a new file is sure to be written. The caller holds the lock.
- */
+/** Copies the file as far as it is good, durably, into its own place. The caller holds the lock. */
 export async function rewrite(fs: FileSystem, log: UserLog, temporary: string): Promise<void> {
-  const bytes = log.bytes(0, log.end);
   fs.unlink(temporary);
-  await writeDurably(fs, temporary, bytes);
+  const pieces = (function* () {
+    for (let from = 0; from < log.end; from += copyBytes) yield log.bytes(from, Math.min(log.end, from + copyBytes));
+  })();
+  await writeDurably(fs, temporary, pieces);
   fs.rename(temporary, log.path);
   await fs.syncDirectory(dirname(log.path));
 }
 
 /** Makes a file that must not exist, whole and synced, or leaves none. The directory is the caller's. */
-async function writeDurably(fs: FileSystem, path: string, bytes: Buffer): Promise<void> {
+async function writeDurably(fs: FileSystem, path: string, pieces: Iterable<Buffer>): Promise<void> {
   const fd = fs.open(path, 'wx+');
+  let position = 0;
   try {
-    for (let done = 0; done < bytes.length; ) {
-      done += await fs.write(fd, bytes, done, bytes.length - done, done);
+    for (const bytes of pieces) {
+      await writeAll(fs, fd, bytes, position);
+      position += bytes.length;
     }
     await fs.datasync(fd);
   } catch (error) {
@@ -95,9 +101,8 @@ export async function makeFile(fs: FileSystem, path: string, temporary: string, 
     const way = `restore it from a backup, or remove ${traces.join(', ')} to begin anew`;
     throw new RegistrarError('cannot-start', `Cannot open "${path}": it is gone, and it was here before: ${way}`);
   }
-  await writeDurably(fs, temporary, header);
+  await writeDurably(fs, temporary, [header]);
   fs.link(temporary, path);
   await fs.syncDirectory(directory);
-  await fs.syncDirectory(dirname(directory));
   fs.unlink(temporary);
 }

@@ -10,24 +10,26 @@
  * Nothing that is not durable is ever in the index. Where the disk fails, it fails for good.
  */
 
-import { randomBytes } from 'node:crypto';
-import { dirname, join } from 'node:path';
-import { RegistrarError, messageOf, systemCode } from '../../errors.ts';
+import { join } from 'node:path';
+import { setTimeout as sleep } from 'node:timers/promises';
+import { RegistrarError, messageOf, noRoom, systemCode } from '../../errors.ts';
 import type { FileSystem } from './file-system.ts';
 import { bootId } from './identity.ts';
 import { FileLock } from './lock.ts';
 import { UserLog, corruption } from './log.ts';
-import type { Damage } from './log.ts';
 import { DurableMark } from './mark.ts';
-import type { Mark } from './mark.ts';
-import { encodeHeader, formatVersion } from './record.ts';
-import { assertTorn, copyTornTail, makeFile, rewrite } from './recover.ts';
+import { DiskFailure, assertAlone, assertNotCut, cutBack, isOf, isSuspect, settle, suspectPath, sync } from './settle.ts';
+import type { Place } from './settle.ts';
 
-/** A file is replaced by compaction only; several times during one look means that something is wrong. */
-const reopensMax = 10;
+/** Between the new file's name and its mark lies one sync of a directory: readers try again so often. */
+const reopensMax = 100;
+const reopenMs = 5;
 
-/** These mean that there is no room, whatever the device. */
-const noRoom = new Set(['ENOSPC', 'EDQUOT', 'EFBIG']);
+/** How often the holder of the lock, which nobody else can be, looks whether a hand has been at the files. */
+const lookMs = 1_000;
+
+/** After a reboot one process reads the whole file under the lock, and the others that start wait for it. */
+const openTriesMax = 12;
 
 export interface SharedLogOptions {
   readonly path: string;
@@ -41,33 +43,28 @@ export interface SharedLogOptions {
 }
 
 export class SharedLog {
-  readonly #path: string;
-  readonly #lockDirectory: string;
-  readonly #fs: FileSystem;
-  readonly #now: () => Date;
-  readonly #lockWaitMsMax: number;
-  readonly #report: (line: string) => void;
-  readonly #onFailed: (error: RegistrarError) => void;
-  readonly #mark: DurableMark;
-  #lock!: FileLock;
+  readonly #options: SharedLogOptions;
+  readonly #place: Place;
+  readonly #lock: FileLock;
   #log!: UserLog;
   /** The lock is held and everything before it was caught up with: nobody else writes. */
   #isCurrent = false;
+  #lookedAt = 0;
   /** The end of the chain of those who catch up: one at a time. */
   #catchingUp: Promise<unknown> = Promise.resolve();
   #failed: RegistrarError | undefined;
   /** It failed and could not even say so: the lock stays held, so that nobody trusts the file. */
   #isStuck = false;
 
-  private constructor(options: SharedLogOptions) {
-    this.#path = options.path;
-    this.#lockDirectory = `${options.path}.lock`;
-    this.#fs = options.fs;
-    this.#now = options.now;
-    this.#lockWaitMsMax = options.lockWaitMsMax;
-    this.#report = options.report;
-    this.#onFailed = options.onFailed;
-    this.#mark = new DurableMark(this.#fs, join(this.#lockDirectory, 'durable'));
+  private constructor(options: SharedLogOptions, lockDirectory: string, lock: FileLock) {
+    const { fs, path, now, report } = options;
+    this.#options = options;
+    this.#lock = lock;
+    this.#place = {
+      fs, path, lockDirectory, now, report,
+      mark: new DurableMark(fs, join(lockDirectory, 'durable')),
+      temporary: join(lockDirectory, `.new-${lock.identity}`),
+    };
   }
 
   /**
@@ -75,21 +72,27 @@ export class SharedLog {
    * what to do), `cannot-start` or `busy`; the file is as it was then.
    */
   static async open(options: SharedLogOptions): Promise<SharedLog> {
-    const shared = new SharedLog(options);
-    const { fs } = options;
-    // A file that is none of ours is refused before anything is made beside it.
-    if (fs.stat(options.path) !== undefined) UserLog.open(fs, options.path).close();
-    fs.makeDirectory(shared.#lockDirectory, 0o700);
-    shared.#lock = await FileLock.join({ fs, directory: shared.#lockDirectory, onWanted: options.onWanted });
+    const { fs, path, onWanted, report } = options;
+    // What is none of ours is refused before anything is made beside it.
+    if (fs.readLink(path) !== undefined) {
+      const way = 'name the directory in which the file itself is, with --data';
+      throw new RegistrarError('cannot-start', `Cannot open "${path}": it is a symbolic link, and its lock lies beside it; ${way}`);
+    }
+    if (fs.stat(path) !== undefined) UserLog.open(fs, path).close();
+    const directory = `${path}.lock`;
+    fs.makeDirectory(directory, 0o700);
+    const lock = await FileLock.join({ fs, directory, onWanted });
+    const shared = new SharedLog(options, directory, lock);
     try {
-      if (!(await shared.#openAsReader())) await shared.enter();
+      const isReadable = await shared.#openAsReader();
+      if (!isReadable || isSuspect(shared.#place)) await shared.#enterPatiently();
     } catch (error) {
       // A full disk keeps a torn tail from being set aside, and nobody from reading.
       if (!(error instanceof RegistrarError) || error.code !== 'storage-full' || shared.#log === undefined) {
         await shared.#letGo();
         throw error;
       }
-      shared.#report(error.message);
+      report(error.message);
     }
     return shared;
   }
@@ -113,164 +116,55 @@ export class SharedLog {
     await this.#letGo();
   }
 
-  /** The log, with every write in it that was acknowledged by any process before this call. */
+  /**
+   * The log, with every write in it that was acknowledged by any process before this call. It is to be
+   * read from at once: after the next turn of the event loop it may be closed.
+   */
   async current(): Promise<UserLog> {
     if (this.#failed !== undefined) throw this.#failed;
-    if (this.#isCurrent) return this.#log;
-    const mark = this.#mark.read();
+    if (this.#isCurrent) {
+      this.#look();
+      return this.#log;
+    }
+    const mark = this.#place.mark.read();
     if (mark !== undefined && isOf(mark, this.#log) && mark.end <= this.#log.end) return this.#log;
     await this.#oneAtATime(() => this.#catchUp());
     return this.#log;
   }
 
-  async #catchUp(): Promise<void> {
-    for (let n = 0; n < reopensMax; n++) {
-      const mark = this.#mark.read();
-      if (mark === undefined || mark.boot !== bootId) {
-        throw new RegistrarError('unavailable', `The durable mark in "${this.#lockDirectory}" was removed or damaged`);
-      }
-      if (!isOf(mark, this.#log)) {
-        // Another process has put a new file in its place, and may be doing so again.
-        this.#switchTo(UserLog.open(this.#fs, this.#path));
-        if (!isOf(mark, this.#log)) continue;
-      }
-      const damage = await this.#log.advance(mark.end);
-      if (damage !== undefined) throw corruption(this.#path, damage);
-      return;
-    }
-    throw new RegistrarError('unavailable', `"${this.#path}" is not the file that the durable mark is of`);
-  }
-
-  #switchTo(log: UserLog): void {
-    this.#log?.close();
-    this.#log = log;
-  }
-
-  #oneAtATime<T>(work: () => Promise<T>): Promise<T> {
-    const mine = this.#catchingUp.then(work);
-    this.#catchingUp = mine.catch(() => undefined);
-    return mine;
-  }
-
-  /** Opens up to the durable mark, without the lock. False if the mark does not tell. */
-  async #openAsReader(): Promise<boolean> {
-    const mark = this.#mark.read();
-    const status = this.#fs.stat(this.#path);
-    if (mark === undefined || mark.boot !== bootId || mark.inode !== status?.inode) return false;
-    if (this.#fs.readLink(this.#suspectPath) !== undefined) return false;
-    this.#log = UserLog.open(this.#fs, this.#path);
-    if (!isOf(mark, this.#log)) return false;
-    this.#assertNotCut(mark.end);
-    const damage = await this.#log.advance(mark.end);
-    if (damage !== undefined) assertTorn(this.#log, damage, mark.end);
-    return true;
-  }
-
   /** Takes the lock, if it is not held still, and catches up with whoever had it before. */
   async enter(): Promise<UserLog> {
     if (this.#failed !== undefined) throw this.#failed;
-    await this.#lock.acquire(this.#lockWaitMsMax);
-    if (this.#isCurrent) return this.#log;
+    if (this.#isCurrent && this.#lock.isHeld) return this.#log;
     try {
-      await this.#oneAtATime(() => this.#settle());
+      await this.#lock.acquire(this.#options.lockWaitMsMax);
+      await this.#oneAtATime(() => settle(this.#place, this.#log, (log) => this.#switchTo(log)));
       this.#isCurrent = true;
       return this.#log;
     } catch (error) {
+      const told = this.#refusal(error);
       this.release();
-      throw error;
+      throw told;
     }
-  }
-
-  /** Makes of what is there, under the lock, a file that is durable and ends with a good line. */
-  async #settle(): Promise<void> {
-    if (this.#fs.stat(this.#path) === undefined) await this.#makeFile();
-    const status = this.#fs.stat(this.#path);
-    if (this.#log === undefined || status?.inode !== this.#log.inode || status.device !== this.#log.device) {
-      this.#switchTo(UserLog.open(this.#fs, this.#path));
-    }
-    const mark = this.#mark.read();
-    const known = mark !== undefined && mark.boot === bootId && isOf(mark, this.#log) ? mark.end : undefined;
-    if (known !== undefined) this.#assertNotCut(known);
-    const size = this.#log.size;
-    const isSuspect = this.#fs.readLink(this.#suspectPath) !== undefined;
-    if (size !== known) {
-      // Its writer died before the answer, or the machine did: what is read now may be in memory only.
-      await this.#sync();
-      await this.#fs.syncDirectory(dirname(this.#path));
-    }
-    const damage = await this.#log.advance(size);
-    if (damage !== undefined) assertTorn(this.#log, damage, known);
-    if (isSuspect) await this.#rewrite(damage);
-    else if (size !== known) this.#writeMark();
-    if (damage === undefined || isSuspect) return;
-    await this.#copyTornTail();
-    await this.#cutBack(undefined);
   }
 
   /** Adds lines at the log's end; between `enter` and `release`. Durable, and in the index, when it resolves. */
   async append(bytes: Buffer): Promise<void> {
     this.#assertInPlace();
+    const log = this.#log;
     try {
-      await this.#log.write(bytes);
-    } catch (cause) {
-      await this.#cutBack(cause);
-      throw this.#refusal(cause);
-    }
-    await this.#sync();
-    this.#writeMark(this.#log.end + bytes.length);
-    this.#log.append(bytes);
-  }
-
-  #refusal(cause: unknown): RegistrarError {
-    const code = systemCode(cause) ?? messageOf(cause);
-    return noRoom.has(code)
-      ? new RegistrarError('storage-full', 'There is no room to store this; nothing was changed', { cause })
-      : new RegistrarError('busy', `The store cannot write (${code}); nothing was changed`, { cause, retryAfterSeconds: 5 });
-  }
-
-  async #cutBack(cause: unknown): Promise<void> {
-    try {
-      await this.#log.cut();
-    } catch (error) {
-      throw this.#fail(cause ?? error);
-    }
-  }
-
-  async #sync(): Promise<void> {
-    try {
-      await this.#log.sync();
-    } catch (cause) {
-      throw this.#fail(cause);
-    }
-  }
-
-  #writeMark(end = this.#log.end): void {
-    const { inode, header } = this.#log;
-    try {
-      this.#mark.write({ boot: bootId, inode, seed: header.seed, end });
-    } catch (cause) {
-      throw this.#fail(cause);
-    }
-  }
-
-  /**
-   * The disk has failed: nobody may believe the page cache any more. Whoever takes the lock next finds
-   * `suspect` and writes the file anew first. If not even that can be left, the lock is kept for good.
-   */
-  #fail(cause: unknown): RegistrarError {
-    const error = new RegistrarError('outcome-unknown', 'The store failed while writing: this may or may not be stored', { cause });
-    this.#failed = new RegistrarError('unavailable', `The store failed (${messageOf(cause)}) and the service is ending`, { cause });
-    try {
-      this.#fs.symlink(this.#lock.identity, this.#suspectPath);
-    } catch (unmarked) {
-      if (systemCode(unmarked) !== 'EEXIST') {
-        this.#isStuck = true;
-        this.#report(`Cannot leave a "suspect" mark (${messageOf(unmarked)}): keeping the lock until this process is ended`);
-        return error;
+      try {
+        await log.write(bytes);
+      } catch (cause) {
+        await cutBack(log);
+        throw cause;
       }
+      await sync(log);
+      this.#writeMark(log.end + bytes.length);
+    } catch (error) {
+      throw this.#refusal(error);
     }
-    this.#onFailed(this.#failed);
-    return error;
+    log.append(bytes);
   }
 
   /** Lets the next process write. */
@@ -280,82 +174,156 @@ export class SharedLog {
     try {
       this.#lock.release();
     } catch (error) {
-      this.#lost(error);
+      this.#lost(messageOf(error), error);
     }
   }
 
-  #lost(cause: unknown): RegistrarError {
-    this.#failed = new RegistrarError('unavailable', messageOf(cause), { cause });
-    this.#onFailed(this.#failed);
+  /** Opens up to the durable mark, without the lock. False if the mark does not tell. */
+  async #openAsReader(): Promise<boolean> {
+    const { fs, path, mark: durable } = this.#place;
+    const mark = durable.read();
+    const status = fs.stat(path);
+    if (mark === undefined || mark.boot !== bootId || mark.inode !== status?.inode) return false;
+    assertAlone(path, status);
+    this.#log = UserLog.open(fs, path);
+    if (!isOf(mark, this.#log)) return false;
+    await this.#advance(mark.end);
+    return true;
+  }
+
+  async #enterPatiently(): Promise<void> {
+    for (let n = 1; ; n++) {
+      try {
+        await this.enter();
+        return;
+      } catch (error) {
+        const isLocked = error instanceof RegistrarError && error.code === 'busy' && error.cause === undefined;
+        if (!isLocked || n === openTriesMax) throw error;
+        this.#options.report(`${error.message}: waiting`);
+      }
+    }
+  }
+
+  async #catchUp(): Promise<void> {
+    const { fs, path, lockDirectory, mark: durable } = this.#place;
+    for (let n = 0; n < reopensMax; n++) {
+      const mark = durable.read();
+      if (mark === undefined || mark.boot !== bootId) {
+        throw new RegistrarError('unavailable', `The durable mark in "${lockDirectory}" was removed or damaged`);
+      }
+      // Another process has put a new file in its place, and may be doing so again.
+      if (!isOf(mark, this.#log)) this.#switchTo(UserLog.open(fs, path));
+      if (isOf(mark, this.#log)) return this.#advance(mark.end);
+      await sleep(reopenMs);
+    }
+    throw new RegistrarError('unavailable', `"${path}" is not the file that the durable mark is of`);
+  }
+
+  async #advance(durableEnd: number): Promise<void> {
+    assertNotCut(this.#place, this.#log, durableEnd);
+    const damage = await this.#log.advance(durableEnd);
+    if (damage !== undefined) throw corruption(this.#place.path, { ...damage, reason: `${damage.reason}, though it was durable` });
+  }
+
+  /** Whoever reads from the old one has done so when the event loop comes round. */
+  #switchTo(log: UserLog): void {
+    const old = this.#log as UserLog | undefined;
+    if (old !== undefined) setImmediate(() => old.close());
+    this.#log = log;
+  }
+
+  #oneAtATime<T>(work: () => Promise<T>): Promise<T> {
+    const mine = this.#catchingUp.then(work);
+    this.#catchingUp = mine.catch(() => undefined);
+    return mine;
+  }
+
+  #writeMark(end: number): void {
+    const { inode, header } = this.#log;
+    try {
+      this.#place.mark.write({ boot: bootId, inode, seed: header.seed, end });
+    } catch (cause) {
+      throw new DiskFailure('Cannot write the durable mark', { cause });
+    }
+  }
+
+  /** What a caller is told of whatever went wrong in a write. */
+  #refusal(error: unknown): RegistrarError {
+    if (error instanceof DiskFailure) return this.#fail(error);
+    if (error instanceof RegistrarError) return error;
+    if (noRoom(error)) {
+      return new RegistrarError('storage-full', 'There is no room to store this; nothing was changed', { cause: error });
+    }
+    const code = systemCode(error) ?? messageOf(error);
+    const options = { cause: error, retryAfterSeconds: 5 };
+    return new RegistrarError('busy', `The store cannot be written to (${code}); nothing was changed`, options);
+  }
+
+  /**
+   * The disk has failed: nobody may believe the page cache any more. Whoever takes the lock next finds
+   * `suspect` and writes the file anew first. If not even that can be left, the lock is kept for good.
+   */
+  #fail(cause: DiskFailure): RegistrarError {
+    const { fs } = this.#place;
+    const reason = `${cause.message} (${messageOf(cause.cause)})`;
+    this.#failed = new RegistrarError('unavailable', `The store has failed and the service is ending: ${reason}`, { cause });
+    try {
+      fs.symlink('suspect', suspectPath(this.#place));
+      this.#announce(this.#failed);
+    } catch (unmarked) {
+      if (systemCode(unmarked) === 'EEXIST') {
+        this.#announce(this.#failed);
+      } else {
+        this.#isStuck = true;
+        const why = `Cannot leave a "suspect" mark (${messageOf(unmarked)})`;
+        this.#options.report(`${reason}. ${why}: keeping the lock until this process is ended`);
+      }
+    }
+    return new RegistrarError('outcome-unknown', 'The store failed while writing: this may or may not be stored', { cause });
+  }
+
+  /** After those who wait have been answered: the process ends then. */
+  #announce(error: RegistrarError): void {
+    setImmediate(() => this.#options.onFailed(error));
+  }
+
+  #lost(reason: string, cause?: unknown): RegistrarError {
+    this.#failed = new RegistrarError('unavailable', reason, { cause });
+    this.#announce(this.#failed);
     return this.#failed;
   }
 
-  /** Before each write: neither the lock nor the file was moved away underneath. */
+  /** Before each write: neither the lock nor the file was moved away, and the file is as long as it was left. */
   #assertInPlace(): void {
+    const { fs, path } = this.#place;
     try {
       this.#lock.assertHeld();
     } catch (error) {
-      throw this.#lost(error);
+      throw this.#lost(messageOf(error), error);
     }
-    const status = this.#fs.stat(this.#path);
-    if (status?.inode === this.#log.inode && status.device === this.#log.device) return;
-    throw this.#lost(new Error(`"${this.#path}" was removed or replaced underneath`));
+    const status = fs.stat(path);
+    if (status?.inode !== this.#log.inode || status.device !== this.#log.device) {
+      throw this.#lost(`"${path}" was removed or replaced underneath`);
+    }
+    if (status.bytes !== this.#log.end) throw this.#lost(`"${path}" was changed underneath: it has another length`);
   }
 
-  #assertNotCut(end: number): void {
-    const { size } = this.#log;
-    if (size >= end) return;
-    const reason = `ends at byte ${size}, though ${end} bytes were durable`;
-    const way = `restore it; if this is a backup put here on purpose, remove "${this.#lockDirectory}"`;
-    throw new RegistrarError('corrupt', `Cannot open "${this.#path}": it ${reason}; nothing was changed; ${way}`);
-  }
-
-  async #makeFile(): Promise<void> {
-    if (this.#log !== undefined) throw this.#lost(new Error(`"${this.#path}" was removed underneath`));
-    const seed = randomBytes(4).readUInt32LE();
-    const header = { version: formatVersion, created: this.#now().toISOString(), nextId: 1, seed };
-    await makeFile(this.#fs, this.#path, this.#temporary, encodeHeader(header));
-  }
-
-  async #copyTornTail(): Promise<void> {
-    const bytes = this.#log.size - this.#log.end;
+  /** Reading, the holder does not look at the mark; now and then it makes sure that it still holds. */
+  #look(): void {
+    const now = performance.now();
+    if (now - this.#lookedAt < lookMs) return;
+    this.#lookedAt = now;
     try {
-      const path = await copyTornTail(this.#fs, this.#log, this.#now());
-      this.#report(`"${this.#path}" ended in a write that was cut off: its ${bytes} bytes, never acknowledged, are now "${path}"`);
-    } catch (cause) {
-      if (!noRoom.has(systemCode(cause) ?? '')) throw cause;
-      throw new RegistrarError('storage-full', 'There is no room to set a torn tail aside: the store is read-only', { cause });
+      this.#lock.assertHeld();
+    } catch (error) {
+      throw this.#lost(messageOf(error), error);
     }
-  }
-
-  async #rewrite(torn: Damage | undefined): Promise<void> {
-    if (torn !== undefined) await this.#copyTornTail();
-    await rewrite(this.#fs, this.#log, this.#temporary);
-    const { end } = this.#log;
-    this.#switchTo(UserLog.open(this.#fs, this.#path));
-    const damage = await this.#log.advance(end);
-    if (damage !== undefined) throw corruption(this.#path, damage);
-    this.#writeMark();
-    this.#fs.unlink(this.#suspectPath);
-    this.#report(`"${this.#path}" was written anew, since an earlier process could not sync it`);
-  }
-
-  get #suspectPath(): string {
-    return join(this.#lockDirectory, 'suspect');
-  }
-
-  get #temporary(): string {
-    return join(this.#lockDirectory, `.new-${this.#lock.identity}`);
   }
 
   async #letGo(): Promise<void> {
     this.#isCurrent = false;
     await this.#lock.leave(this.#isStuck);
-    this.#mark.close();
+    this.#place.mark.close();
     this.#log?.close();
   }
-}
-
-function isOf(mark: Mark, log: UserLog): boolean {
-  return mark.inode === log.inode && mark.seed === log.header.seed;
 }

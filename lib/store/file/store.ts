@@ -5,7 +5,7 @@
  * order, all lines go into one append, and all are answered. What is asked for meanwhile is the next batch.
  */
 
-import { RegistrarError } from '../../errors.ts';
+import { RegistrarError, messageOf } from '../../errors.ts';
 import type { Candidate, CreateOutcome, Expected, Replacement, StoredUser, UserPage, UserStore } from '../../user-store.ts';
 import { decodeCursor, encodeCursor } from '../cursor.ts';
 import { decideCreate, decideRemove, decideReplace } from '../decide.ts';
@@ -56,7 +56,7 @@ export class FileUserStore implements UserStore {
   static async open(options: FileUserStoreOptions): Promise<FileUserStore> {
     // Nobody is idle before it has opened.
     let releaseIfIdle = (): void => undefined;
-    const shared = await SharedLog.open({
+    const opening = SharedLog.open({
       path: options.path,
       lockWaitMsMax: options.lockWaitMsMax,
       fs: options.fs ?? nodeFileSystem,
@@ -64,6 +64,9 @@ export class FileUserStore implements UserStore {
       report: options.report ?? (() => undefined),
       onFailed: options.onFailed ?? (() => undefined),
       onWanted: () => releaseIfIdle(),
+    });
+    const shared = await opening.catch((error: unknown) => {
+      throw asStoreError(error, 'cannot-start');
     });
     const store = new FileUserStore(shared);
     releaseIfIdle = () => {
@@ -90,14 +93,15 @@ export class FileUserStore implements UserStore {
     return this.#change(expected.login, (current) => decideRemove(expected, at, current));
   }
 
-  async find(login: string): Promise<StoredUser | undefined> {
-    return (await this.#shared.current()).find(login);
+  find(login: string): Promise<StoredUser | undefined> {
+    return this.#read((log) => log.find(login));
   }
 
-  async page(after: string | undefined, limit: number): Promise<UserPage> {
-    const from = after === undefined ? 0 : decodeCursor(after);
-    const { users, next } = (await this.#shared.current()).page(from, limit);
-    return { users, next: next === undefined ? undefined : encodeCursor(next) };
+  page(after: string | undefined, limit: number): Promise<UserPage> {
+    return this.#read((log) => {
+      const { users, next } = log.page(after === undefined ? 0 : decodeCursor(after), limit);
+      return { users, next: next === undefined ? undefined : encodeCursor(next) };
+    });
   }
 
   close(): Promise<void> {
@@ -106,6 +110,14 @@ export class FileUserStore implements UserStore {
       await this.#shared.close();
     })();
     return this.#closing;
+  }
+
+  async #read<T>(use: (log: UserLog) => T): Promise<T> {
+    try {
+      return use(await this.#shared.current());
+    } catch (error) {
+      throw asStoreError(error, 'unavailable');
+    }
   }
 
   #change<T>(login: string, decide: (current: StoredUser | undefined, nextId: number) => Decision<T>): Promise<T> {
@@ -129,8 +141,10 @@ export class FileUserStore implements UserStore {
         batch.push(...this.#queue.splice(0, batchChangesMax));
         await this.#commit(log, batch);
       } catch (error) {
-        // Before the batch was taken, nobody in the queue can be served; after that, the others can.
-        for (const { reject } of batch.length > 0 ? batch : this.#queue.splice(0)) reject(error);
+        // Before the batch was taken, nobody in the queue can be served; after that, the others can. Whoever
+        // of the batch has been answered already stays so.
+        const told = asStoreError(error, 'unavailable');
+        for (const { reject } of batch.length > 0 ? batch : this.#queue.splice(0)) reject(told);
       }
       if (this.#shared.isWanted) this.#shared.release();
     }
@@ -140,22 +154,37 @@ export class FileUserStore implements UserStore {
   async #commit(log: UserLog, batch: readonly Change[]): Promise<void> {
     const pending = new Map<string, StoredUser | undefined>();
     const lines: Buffer[] = [];
-    const outcomes: unknown[] = [];
+    /** What may be answered only when the lines are durable. */
+    const waiting: (() => void)[] = [];
     let { nextId } = log;
-    for (const { login, decide } of batch) {
-      const current = pending.has(login) ? pending.get(login) : log.find(login);
-      const { outcome, put, remove } = decide(current, nextId);
-      outcomes.push(outcome);
-      if (put !== undefined) {
-        nextId = Math.max(nextId, put.id + 1);
-        pending.set(login, put);
-        lines.push(encodeUser(put, log.end, log.header.seed));
-      } else if (remove !== undefined) {
-        pending.set(login, undefined);
-        lines.push(encodeRemoval(remove.id, login, remove.at, log.end, log.header.seed));
+    for (const { login, decide, resolve, reject } of batch) {
+      try {
+        const isPending = pending.has(login);
+        const { outcome, put, remove } = decide(isPending ? pending.get(login) : log.find(login), nextId);
+        if (put !== undefined) {
+          lines.push(encodeUser(put, log.end, log.header.seed));
+          nextId = Math.max(nextId, put.id + 1);
+          pending.set(login, put);
+        } else if (remove !== undefined) {
+          lines.push(encodeRemoval(remove.id, login, remove.at, log.end, log.header.seed));
+          pending.set(login, undefined);
+        } else if (!isPending) {
+          resolve(outcome);
+          continue;
+        }
+        waiting.push(() => resolve(outcome));
+      } catch (error) {
+        // A line that has rotted is the trouble of one user, not of all who write at the same time.
+        reject(asStoreError(error, 'unavailable'));
       }
     }
     if (lines.length > 0) await this.#shared.append(Buffer.concat(lines));
-    for (const [n, { resolve }] of batch.entries()) resolve(outcomes[n]);
+    for (const answer of waiting) answer();
   }
+}
+
+/** Whatever the system says becomes an error of the contract, with the cause for the log. */
+function asStoreError(error: unknown, code: 'unavailable' | 'cannot-start'): RegistrarError {
+  if (error instanceof RegistrarError) return error;
+  return new RegistrarError(code, `Cannot use the users' file: ${messageOf(error)}`, { cause: error });
 }

@@ -1,5 +1,7 @@
 import assert from 'node:assert/strict';
-import { mkdirSync, readFileSync, readdirSync, readlinkSync, symlinkSync, utimesSync, writeFileSync } from 'node:fs';
+import { once } from 'node:events';
+import { mkdirSync, openSync, readFileSync, readdirSync, readlinkSync, symlinkSync, statSync, utimesSync, writeFileSync } from 'node:fs';
+import { connect } from 'node:net';
 import { join } from 'node:path';
 import { test } from 'node:test';
 import type { TestContext } from 'node:test';
@@ -8,6 +10,8 @@ import { isGone, newIdentity, pidOf } from '../../../lib/store/file/identity.ts'
 import { FileLock } from '../../../lib/store/file/lock.ts';
 import { spawnStore } from '../../helper/store-process.ts';
 import { temporaryDirectory, until } from '../../helper/temporary.ts';
+
+const inodeOf = (directory: string): number => statSync(directory).ino;
 
 async function join_(t: Pick<TestContext, 'after'>, directory: string, onWanted?: (lock: FileLock) => void): Promise<FileLock> {
   mkdirSync(directory, { recursive: true });
@@ -77,14 +81,14 @@ test('lock: the lock of a killed process is taken over, and what it has left is 
   const lockDirectory = join(directory, 'users.jsonl.lock');
   const victim = readlinkSync(join(lockDirectory, 'lock'));
   assert.equal(pidOf(victim), String(store.child.pid));
-  assert.equal(isGone(victim), false);
+  assert.equal(isGone(victim, inodeOf(lockDirectory)), false);
   const lock = await join_(t, lockDirectory);
   const acquired = lock.acquire(20_000);
   // A waiter that is connected learns of the death by the connection's end.
   store.child.kill('SIGKILL');
   await acquired;
   // Its sockets close a moment before its pid is gone: only the beacon could tell so early.
-  await until(() => isGone(victim), 'the pid to go');
+  await until(() => isGone(victim, inodeOf(lockDirectory)), 'the pid to go');
   assert.deepEqual(readdirSync(lockDirectory).filter((name) => name.includes(victim)), []);
 });
 
@@ -102,7 +106,7 @@ test('lock: a stopped holder is waited for', async (t) => {
 
 test('lock: a chain of breakers that died is followed to its end', async (t) => {
   const directory = temporaryDirectory(t);
-  const dead = () => `00000000-1-1-1-${newIdentity().split('-')[4]}`;
+  const dead = () => `00000000-1-1-1-1-${newIdentity(1).split('-')[5]}`;
   const [victim, first, second] = [dead(), dead(), dead()];
   symlinkSync(victim, join(directory, 'lock'));
   symlinkSync(first, join(directory, `${victim}.b0`));
@@ -127,15 +131,15 @@ test('lock: a break right of a living process is respected', async (t) => {
 
 test('lock: a holder of whom nothing can be told is taken for alive', async (t) => {
   const directory = temporaryDirectory(t);
-  const [boot] = newIdentity().split('-');
+  const [boot, , , , place] = newIdentity(inodeOf(directory)).split('-');
   // Its beacon is gone, and its pid is of another namespace.
-  symlinkSync(`${boot}-1-77-1-ee`, join(directory, 'lock'));
+  symlinkSync(`${boot}-1-77-1-${place}-ee`, join(directory, 'lock'));
   const lock = await join_(t, directory);
   await assert.rejects(lock.acquire(150), { code: 'busy', message: /process 77,/ });
   // Nor is a breaker of whom nothing can be told.
   nodeFileSystem.unlink(join(directory, 'lock'));
   symlinkSync('00000000-1-1-1-ff', join(directory, 'lock'));
-  symlinkSync(`${boot}-1-78-1-ee`, join(directory, '00000000-1-1-1-ff.b0'));
+  symlinkSync(`${boot}-1-78-1-${place}-ee`, join(directory, '00000000-1-1-1-ff.b0'));
   await assert.rejects(lock.acquire(150), { code: 'busy' });
 });
 
@@ -198,14 +202,36 @@ test('lock: data paths longer than a socket\'s may be work', { skip: process.pla
   assert.equal(lock.isHeld, true);
 });
 
-test('identity: a name tells that its process is gone, or does not tell', () => {
-  const [boot, namespace, pid, start, random] = newIdentity().split('-');
+test('lock: a lock that came with a copied directory is nobody\'s', async (t) => {
+  const directory = temporaryDirectory(t);
+  // A living process of this machine, which takes part in another directory; sockets are not copied.
+  symlinkSync(newIdentity(inodeOf(directory) + 1), join(directory, 'lock'));
+  const lock = await join_(t, directory);
+  await lock.acquire(2_000);
+  assert.equal(lock.isHeld, true);
+});
+
+test('lock: leaving waits for nobody who is connected and says nothing', async (t) => {
+  const directory = temporaryDirectory(t);
+  const lock = await join_(t, directory);
+  const silent = connect({ path: `/proc/self/fd/${openSync(directory, 'r')}/${lock.identity}.s` });
+  silent.on('error', () => undefined);
+  await once(silent, 'connect');
+  await lock.leave();
+  assert.deepEqual(readdirSync(directory), ['protocol']);
+});
+
+test('identity: a name tells that its process is gone, or does not tell, and fits into an inode', () => {
+  const identity = newIdentity(5);
+  assert.ok(newIdentity(2 ** 60).length < 60, identity);
+  const [boot, namespace, pid, start, place, random] = identity.split('-');
   const name = (...parts: unknown[]) => parts.join('-');
-  assert.equal(isGone(name(boot, namespace, pid, start, random)), false);
-  assert.equal(isGone(name('ffffffff', namespace, pid, start, random)), true);
-  assert.equal(isGone(name(boot, namespace, pid, '1', random)), true);
-  assert.equal(isGone(name(boot, namespace, '4194304', start, random)), true);
+  assert.equal(isGone(identity, 5), false);
+  assert.equal(isGone(identity, 6), true);
+  assert.equal(isGone(name('ffffffff', namespace, pid, start, place, random), 5), true);
+  assert.equal(isGone(name(boot, namespace, pid, '1', place, random), 5), true);
+  assert.equal(isGone(name(boot, namespace, '4194304', start, place, random), 5), true);
   // Another pid namespace: the number means nothing here.
-  assert.equal(isGone(name(boot, '1', '4194304', start, random)), false);
+  assert.equal(isGone(name(boot, '1', '4194304', start, place, random), 5), false);
   assert.equal(readFileSync('/proc/sys/kernel/random/boot_id', 'latin1').slice(0, 8), boot);
 });

@@ -122,6 +122,12 @@ test('recover: a bad last line that is whole to the eye is refused', async (t) =
   await assert.rejects(open(t, put(temporaryDirectory(t), bytes)), { code: 'corrupt', message: /line 3 .*fails its checksum/ });
 });
 
+test('recover: a last line that is whole but for its newline, which is another character, is refused', async (t) => {
+  const { bytes } = makeFile([['alice'], ['bob']]);
+  bytes[bytes.length - 1]! ^= 4;
+  await assert.rejects(open(t, put(temporaryDirectory(t), bytes)), { code: 'corrupt', message: /line 3/ });
+});
+
 test('recover: what was durable in this boot is refused even where it looks torn', async (t) => {
   const { bytes } = makeFile([['alice'], ['bob']]);
   const directory = temporaryDirectory(t);

@@ -1,5 +1,5 @@
 import assert from 'node:assert/strict';
-import { readFileSync, readdirSync, renameSync, rmSync, statSync, writeFileSync } from 'node:fs';
+import { appendFileSync, linkSync, mkdirSync, readFileSync, readdirSync, renameSync, rmSync, statSync, symlinkSync, truncateSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { test } from 'node:test';
 import type { TestContext } from 'node:test';
@@ -8,7 +8,7 @@ import { nodeFileSystem } from '../../../lib/store/file/file-system.ts';
 import type { FileSystem } from '../../../lib/store/file/file-system.ts';
 import { FileUserStore } from '../../../lib/store/file/store.ts';
 import type { FileUserStoreOptions } from '../../../lib/store/file/store.ts';
-import { temporaryDirectory } from '../../helper/temporary.ts';
+import { temporaryDirectory, until } from '../../helper/temporary.ts';
 import { candidate, testUserStore } from '../../helper/user-store-contract.ts';
 
 const at = '2026-11-23T08:00:00.000Z';
@@ -151,6 +151,9 @@ test('file: after a failed fdatasync nothing is answered 2xx, and the next to op
   const writes = await Promise.allSettled(['bob', 'carol'].map((login) => store.create(candidate(login))));
   isBroken = false;
   assert.deepEqual(writes.map((write) => write.status === 'rejected' && write.reason.code), ['outcome-unknown', 'outcome-unknown']);
+  // The process is to end after those who wait have been answered.
+  assert.deepEqual(failures, []);
+  await until(() => failures.length > 0, 'the failure to be announced');
   assert.deepEqual(failures, ['unavailable']);
   await assert.rejects(store.create(candidate('dave')), { code: 'unavailable' });
   await assert.rejects(store.find('alice'), { code: 'unavailable' });
@@ -238,6 +241,7 @@ test('file: a file removed or replaced underneath stops the store, and is not ma
   await store.create(candidate('alice'));
   rmSync(path);
   await assert.rejects(store.create(candidate('bob')), { code: 'unavailable' });
+  await until(() => failures.length > 0, 'the failure to be announced');
   assert.match(failures.join(), /removed or replaced/);
   assert.deepEqual(readdirSync(directory), ['users.jsonl.lock']);
 });
@@ -302,7 +306,7 @@ test('file: a write that fails in another way than for room is 503, and nothing 
   await store.create(candidate('alice'));
   const { size } = statSync(join(directory, 'users.jsonl'));
   fault.isOn = true;
-  await assert.rejects(store.create(candidate('bob')), { code: 'busy', message: /cannot write \(EIO\); nothing was changed/ });
+  await assert.rejects(store.create(candidate('bob')), { code: 'busy', message: /cannot be written to \(EIO\); nothing was changed/ });
   fault.isOn = false;
   assert.equal(statSync(join(directory, 'users.jsonl')).size, size);
   assert.equal((await store.create(candidate('bob'))).created, true);
@@ -319,6 +323,7 @@ test('file: where a failed write cannot be cut back, and where the mark cannot b
     fault.isOn = true;
     write.isOn = kind === 'truncate';
     await assert.rejects(store.create(candidate('alice')), { code: 'outcome-unknown' });
+    await until(() => failures.length > 0, 'the failure to be announced');
     assert.deepEqual(failures, ['unavailable']);
     await store.close();
     assert.ok(readdirSync(join(directory, 'users.jsonl.lock')).includes('suspect'));
@@ -341,6 +346,7 @@ test('file: a store that fails and cannot even say so keeps the lock, so that no
   sync.isOn = true;
   link.isOn = true;
   await assert.rejects(store.create(candidate('bob')), { code: 'outcome-unknown' });
+  await new Promise((resolve) => setImmediate(resolve));
   assert.deepEqual(failures, []);
   assert.match(reports.join(), /keeping the lock until this process is ended/);
   await store.close();
@@ -373,4 +379,156 @@ test('file: a torn tail of a store that has failed is set aside before the file 
   assert.equal((await store.create(candidate('bob'))).user.id, 2);
   const [torn] = readdirSync(directory).filter((name) => name.includes('.torn-'));
   assert.equal(readFileSync(join(directory, torn!), 'utf8'), '{"id":2,"login":"b');
+});
+
+test('file: a file cut short underneath is refused by readers, and none of them hangs', async (t) => {
+  const directory = temporaryDirectory(t);
+  const path = join(directory, 'users.jsonl');
+  const a = await openStore(t, directory);
+  const b = await openStore(t, directory);
+  await a.create(candidate('alice'));
+  truncateSync(path, statSync(path).size - 10);
+  await assert.rejects(b.find('alice'), { code: 'corrupt', message: /bytes were durable/ });
+});
+
+test('file: a file that another hand has written to is not written over', async (t) => {
+  for (const change of [(path: string) => appendFileSync(path, 'x'), (path: string) => truncateSync(path, 130)]) {
+    const directory = temporaryDirectory(t);
+    const path = join(directory, 'users.jsonl');
+    const store = await openStore(t, directory);
+    await store.create(candidate('alice'));
+    change(path);
+    const before = readFileSync(path);
+    await assert.rejects(store.create(candidate('bob')), { code: 'unavailable', message: /another length/ });
+    assert.ok(readFileSync(path).equals(before));
+  }
+});
+
+test('file: a file with two names, which two locks would guard, is refused', async (t) => {
+  const directory = temporaryDirectory(t);
+  await (await openStore(t, directory)).close();
+  const other = join(directory, 'other');
+  mkdirSync(other);
+  linkSync(join(directory, 'users.jsonl'), join(other, 'users.jsonl'));
+  await assert.rejects(openStore(t, directory), { code: 'cannot-start', message: /2 names/ });
+  await assert.rejects(openStore(t, other), { code: 'cannot-start', message: /2 names/ });
+  rmSync(join(other, 'users.jsonl'));
+  symlinkSync(join(directory, 'users.jsonl'), join(other, 'users.jsonl'));
+  await assert.rejects(openStore(t, other), { code: 'cannot-start', message: /symbolic link/ });
+  assert.equal((await openStore(t, directory)).size, 0);
+});
+
+test('file: after its lock directory was removed a reader does not go on with what it knew', async (t) => {
+  const directory = temporaryDirectory(t);
+  const reader = await openStore(t, directory);
+  const writer = await openStore(t, directory);
+  await writer.create(candidate('alice'));
+  assert.equal((await reader.find('alice'))?.login, 'alice');
+  rmSync(join(directory, 'users.jsonl.lock', 'durable'));
+  await assert.rejects(reader.find('alice'), { code: 'unavailable' });
+});
+
+test('file: the next process writes anew what another could not sync, and does not sync it again', async (t) => {
+  const sync = failing('datasync', 'EIO');
+  const directory = temporaryDirectory(t);
+  const first = await openStore(t, directory, { fs: sync.fs });
+  const opened = new Set<number>();
+  const synced: number[] = [];
+  const path = join(directory, 'users.jsonl');
+  const fs: FileSystem = {
+    ...nodeFileSystem,
+    open: (name, ...rest) => {
+      const fd = nodeFileSystem.open(name, ...rest);
+      if (name === path) opened.add(fd);
+      else opened.delete(fd);
+      return fd;
+    },
+    datasync: (fd) => (synced.push(fd), nodeFileSystem.datasync(fd)),
+  };
+  const second = await openStore(t, directory, { fs });
+  const { user } = await first.create(candidate('alice'));
+  sync.isOn = true;
+  await assert.rejects(first.create(candidate('bob')), { code: 'outcome-unknown' });
+  const old = [...opened];
+  synced.length = 0;
+  await second.create(candidate('carol'));
+  assert.deepEqual(synced.filter((fd) => old.includes(fd)), []);
+  assert.deepEqual(await second.find('alice'), user);
+  assert.equal((await second.find('carol'))?.login, 'carol');
+});
+
+test('file: where there is no room to write it anew it is read, up to what was durable', async (t) => {
+  const sync = failing('datasync', 'EIO');
+  const directory = temporaryDirectory(t);
+  const first = await openStore(t, directory, { fs: sync.fs });
+  const { user } = await first.create(candidate('alice'));
+  sync.isOn = true;
+  await assert.rejects(first.create(candidate('bob')), { code: 'outcome-unknown' });
+  await first.close();
+  const full = failing('write', 'ENOSPC');
+  full.isOn = true;
+  const reports: string[] = [];
+  const second = await openStore(t, directory, { fs: full.fs, report: (line) => reports.push(line) });
+  assert.match(reports.join(), /no room to write the file anew/);
+  assert.deepEqual(await second.find('alice'), user);
+  assert.equal(await second.find('bob'), undefined);
+  await assert.rejects(second.create(candidate('carol')), { code: 'storage-full' });
+  full.isOn = false;
+  assert.equal((await second.create(candidate('carol'))).created, true);
+});
+
+test('file: one rotten line is the trouble of one user, not of all who write at the same time', async (t) => {
+  const directory = temporaryDirectory(t);
+  const path = join(directory, 'users.jsonl');
+  const store = await openStore(t, directory);
+  await store.create(candidate('rotten'));
+  const bytes = readFileSync(path);
+  bytes[bytes.indexOf('2026-11-22T15') + 3]! ^= 1;
+  writeFileSync(path, bytes);
+  const outcomes = await Promise.allSettled(['alice', 'rotten', 'bob'].map((login) => store.create(candidate(login))));
+  assert.deepEqual(outcomes.map(({ status }) => status), ['fulfilled', 'rejected', 'fulfilled']);
+});
+
+test('file: a taken login is told also where nothing can be written', async (t) => {
+  const full = failing('write', 'ENOSPC');
+  const store = await openStore(t, temporaryDirectory(t), { fs: full.fs });
+  await store.create(candidate('alice'));
+  full.isOn = true;
+  const [taken, refused] = await Promise.allSettled([store.create(candidate('alice')), store.create(candidate('bob'))]);
+  assert.equal(taken.status === 'fulfilled' && taken.value.created, false);
+  assert.equal(refused.status === 'rejected' && refused.reason.code, 'storage-full');
+});
+
+test('file: whatever the system says becomes an error of the contract', async (t) => {
+  const directory = temporaryDirectory(t);
+  mkdirSync(join(directory, 'users.jsonl'));
+  await assert.rejects(openStore(t, directory), { code: 'cannot-start', message: /EISDIR/ });
+  const read = { isOn: false };
+  const fs: FileSystem = {
+    ...nodeFileSystem,
+    read: (...args) => {
+      if (read.isOn) throw Object.assign(new Error('input/output error'), { code: 'EIO' });
+      return nodeFileSystem.read(...args);
+    },
+  };
+  const store = await openStore(t, temporaryDirectory(t), { fs });
+  await store.create(candidate('alice'));
+  read.isOn = true;
+  await assert.rejects(store.find('alice'), { code: 'unavailable' });
+  await assert.rejects(store.create(candidate('alice')), { code: 'unavailable' });
+});
+
+test('file: a write that writes nothing is an error, not a loop', async (t) => {
+  let isStuck = false;
+  const fs: FileSystem = { ...nodeFileSystem, write: async (...args) => (isStuck ? 0 : nodeFileSystem.write(...args)) };
+  const store = await openStore(t, temporaryDirectory(t), { fs });
+  isStuck = true;
+  await assert.rejects(store.create(candidate('alice')), { code: 'busy', message: /EIO/ });
+});
+
+test('file: what could not be read again is never written', async (t) => {
+  const store = await openStore(t, temporaryDirectory(t));
+  await assert.rejects(store.create(candidate('a"b')), { code: 'unavailable' });
+  await assert.rejects(store.create(candidate('alice', { password: 'x'.repeat(5000) })), { code: 'unavailable' });
+  assert.equal((await store.create(candidate('alice'))).user.id, 1);
 });
