@@ -43,7 +43,8 @@ const writingSystems: readonly RegExp[] = [
 
 const asciiLogin = /^[a-z0-9._@+-]{1,64}$/;
 const anyLogin = /^(?:\p{L}\p{M}*|\p{Nd}|[._@+-])+$/u;
-const invisible = /\p{Default_Ignorable_Code_Point}/u;
+/** What cannot be seen, and what only stretches or repeats the letter before it (RFC 5892, 2.6). */
+const unfit = /[\p{Default_Ignorable_Code_Point}\u0640\u07fa\u302e\u302f\u3031-\u3035\u303b]/u;
 const letterOrDigit = /[\p{L}\p{Nd}]/u;
 
 /** The public JSON of a user: named fields only, so that nothing else can slip through. */
@@ -66,7 +67,7 @@ export function parseLogin(input: string): LoginResult {
   }
   if (login === '') return { problem: 'The login is empty: it needs 1 to 64 characters' };
   if ([...login].length > loginCodePointsMax) return { problem: tooLong };
-  if (!anyLogin.test(login) || invisible.test(login)) return { problem: badCharacter };
+  if (!anyLogin.test(login) || unfit.test(login)) return { problem: badCharacter };
   if (!letterOrDigit.test(login)) return { problem: noLetter };
   if (canonical(login) !== login) return { problem: 'The login has no stable normal form: spell it in another way' };
   if (!writingSystems.some((system) => system.test(login))) {

@@ -6,7 +6,7 @@ import { createServer } from 'node:net';
 import type { AddressInfo } from 'node:net';
 import { join } from 'node:path';
 import { test } from 'node:test';
-import { certificates, cheap, spawnService } from './helper/service.ts';
+import { certificates, cheap, openService, spawnService } from './helper/service.ts';
 import { loader, makeCertificate, root, temporaryDirectory, without } from './helper/temporary.ts';
 
 function registrar(args: readonly string[], env: Record<string, string> = {}): { status: number | null; stdout: string; stderr: string } {
@@ -89,6 +89,8 @@ test('cli: what keeps it from starting is one line that says what to do, exit 1,
       writeFileSync(join(data, 'users.jsonl'), '[{"login":"alice"}]\n');
       return [];
     }, /line 1 \(byte 0\) .*"format":"registrar-users".*nothing was changed/],
+    ['a file with no line', (data, certs) => (makeCertificate(certs), mkdirSync(data), writeFileSync(join(data, 'users.jsonl'), 'x'.repeat(9000)), []), /the header has no end/],
+    ['a pipe', (data, certs) => (makeCertificate(certs), mkdirSync(data), spawnSync('mkfifo', [join(data, 'users.jsonl')]), []), /it is not a file/],
     ['a file that was emptied', (data, certs) => (makeCertificate(certs), mkdirSync(data), writeFileSync(join(data, 'users.jsonl'), ''), []), /it is empty/],
   ];
   for (const [name, prepare, pattern] of cases) {
@@ -130,7 +132,7 @@ test('cli: a data directory that is not writable is refused', { skip: process.ge
   const nobody = 'data:text/javascript,process.setgid(65534);process.setuid(65534)';
   const command = [...loader, '--import', nobody, 'bin/registrar.ts', 'serve', '--port', '0', '--data', data, '--certs', certs];
   // Nobody may not write where coverage is collected either.
-  const { NODE_V8_COVERAGE: _, ...env } = process.env;
+  const env = { ...process.env, NODE_V8_COVERAGE: '' };
   const result = spawnSync(process.execPath, command, { cwd: root, encoding: 'utf8', timeout: 30_000, env });
   assert.match(result.stderr, /Cannot use the data directory .*: it is not writable \(EACCES\)\n$/);
   assert.equal(result.status, 1);
@@ -140,6 +142,13 @@ test('cli: weak hashing is warned about, once and loudly', async (t) => {
   const service = await spawnService(t);
   assert.equal((await service.ask('/user/')).status, 200);
   assert.match(service.stderr(), /^registrar: WARNING: --kdf pbkdf2:sha256:1 .*OWASP advises 600000 iterations or more\n$/);
+});
+
+test('cli: a certificate that is about to expire is told', async (t) => {
+  const certs = join(temporaryDirectory(t), 'certs');
+  spawnSync('make', ['cert', `CERTS=${certs}`, 'DAYS=3'], { cwd: root });
+  const service = await openService(t, [...cheap, '--certs', certs]);
+  assert.ok(service.reports.includes('The certificate expires in 2 days: make cert FORCE=1') || service.reports.includes('The certificate expires in 3 days: make cert FORCE=1'), service.reports.join());
 });
 
 test('cli: plain HTTP is spoken with --http, without a certificate', async (t) => {

@@ -106,6 +106,12 @@ test('registry: of a password change that was verified before another one, the o
   meanwhile(() => registry.changePassword('alice', { password: 'newer horse', current: horse }));
   await assert.rejects(registry.changePassword('alice', { password: 'older horse', current: horse }), { code: 'conflict' });
   assert.equal((await registry.verify('alice', 'newer horse'))?.version, 2);
+  // With a precondition it is the precondition that is told.
+  const strict = ({ version }: { version: number }): void => {
+    if (version !== 2) throw new RegistrarError('precondition-failed', 'changed');
+  };
+  meanwhile(() => registry.changePassword('alice', { password: 'third horse' }));
+  await assert.rejects(registry.changePassword('alice', { password: 'older horse' }, strict), { code: 'precondition-failed' });
 });
 
 test('registry: a rehash that lost to a change is dropped, and so is one that lost to a removal', async (t) => {

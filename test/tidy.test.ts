@@ -32,7 +32,6 @@ const reach: Readonly<Record<string, readonly string[]>> = {
 /** Files whose behaviour is another file's test, since alone they do nothing that could be seen. */
 const testedBy: Readonly<Record<string, string>> = {
   'lib/app.ts': 'test/cli.test.ts',
-  'lib/errors.ts': 'test/http/api.test.ts',
   'lib/user-store.ts': 'test/helper/user-store-contract.ts',
   'lib/http/body.ts': 'test/http/api.test.ts',
   'lib/http/certificate.ts': 'test/cli.test.ts',
@@ -50,6 +49,7 @@ const testedBy: Readonly<Record<string, string>> = {
   'lib/store/file/half-sip-hash.ts': 'test/store/file/index.test.ts',
   'lib/store/file/identity.ts': 'test/store/file/lock.test.ts',
   'lib/store/file/log.ts': 'test/store/file/recover.test.ts',
+  'lib/store/file/settle.ts': 'test/store/file/store.test.ts',
   'lib/store/file/shared-log.ts': 'test/store/file/store.test.ts',
 };
 

@@ -53,6 +53,7 @@ const bad: [input: string, pattern: RegExp, why: string][] = [
   ['\ud800', /surrogate/, 'half a surrogate pair'],
   ['a\udc00b', /surrogate/, 'the other half'],
   ['😀', /may hold/, 'an emoji'],
+  ['ـ', /several scripts|may hold/, 'a stretching mark alone'],
 ];
 
 test('login: what is allowed, and its one form', () => {

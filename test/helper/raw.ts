@@ -6,7 +6,7 @@ import type { TLSSocket } from 'node:tls';
 
 export async function connectRaw(url: string): Promise<TLSSocket> {
   const { hostname, port } = new URL(url);
-  const socket = connect({ host: hostname, port: Number(port), rejectUnauthorized: false });
+  const socket = connect({ host: hostname.replace(/[[\]]/g, ''), port: Number(port), rejectUnauthorized: false });
   await once(socket, 'secureConnect');
   return socket;
 }

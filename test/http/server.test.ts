@@ -3,7 +3,8 @@ import { once } from 'node:events';
 import { connect as connectPlain } from 'node:net';
 import { test } from 'node:test';
 import { connect } from 'node:tls';
-import { openService, spawnService } from '../helper/service.ts';
+import { HttpServer } from '../../lib/http/server.ts';
+import { cheap, openService, spawnService } from '../helper/service.ts';
 import { connectRaw, sendRaw } from '../helper/raw.ts';
 import { until } from '../helper/temporary.ts';
 
@@ -132,6 +133,21 @@ test('server: stalled connections are all closed within 15 s, and others are ser
   assert.equal(texts.get(0), '');
   for (const n of [2, 3, 4]) assert.equal(texts.get(n), 'HTTP/1.1 408', `connection ${n}`);
   assert.ok(answered > 20 && Date.now() - began < 15_000);
+});
+
+test('server: it listens on IPv6 too, and says where', async (t) => {
+  const { url, ask } = await openService(t, [...cheap, '--host', '::1']);
+  assert.match(url, /^https:\/\/\[::1\]:\d+$/);
+  assert.equal((await ask('/user/')).status, 200);
+  assert.match(await sendRaw(url, [`OPTIONS * HTTP/1.1\r\n${host}Connection: close\r\n\r\n`]), /^HTTP\/1\.1 204 [^]*\r\nAllow: DELETE, GET, HEAD, OPTIONS, PATCH, POST, PUT\r\n/);
+});
+
+test('server: an address that is not ours, and a host that nobody knows, are told', async () => {
+  const options = { port: 0, certificate: undefined, connectionsMax: 10, handler: async () => undefined, report: () => undefined };
+  const cases = [['192.0.2.1', /does not have that address: choose another with --host/], ['nobody.invalid', /the host is not known/]] as const;
+  for (const [address, pattern] of cases) {
+    await assert.rejects(HttpServer.listen({ ...options, host: address }), { code: 'cannot-start', message: pattern });
+  }
 });
 
 test('server: TLS 1.1 is refused, 1.2 and 1.3 are spoken', async (t) => {

@@ -49,7 +49,7 @@ export class SharedLog {
   #log!: UserLog;
   /** The lock is held and everything before it was caught up with: nobody else writes. */
   #isCurrent = false;
-  #lookedAt = 0;
+  #lookedAt = -Infinity;
   /** The end of the chain of those who catch up: one at a time. */
   #catchingUp: Promise<unknown> = Promise.resolve();
   #failed: RegistrarError | undefined;

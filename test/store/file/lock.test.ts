@@ -27,6 +27,7 @@ test('lock: it is held until it is wanted, and then handed over', async (t) => {
   await a.acquire(1000);
   assert.equal(readlinkSync(join(directory, 'lock')), a.identity);
   assert.equal(a.isHeld, true);
+  await a.acquire(1000);
   await b.acquire(5000);
   assert.equal(a.isHeld, false);
   assert.equal(readlinkSync(join(directory, 'lock')), b.identity);

@@ -6,6 +6,8 @@ import type { TestContext } from 'node:test';
 import { RegistrarError } from '../../../lib/errors.ts';
 import { nodeFileSystem } from '../../../lib/store/file/file-system.ts';
 import type { FileSystem } from '../../../lib/store/file/file-system.ts';
+import { FileLock } from '../../../lib/store/file/lock.ts';
+import { decodeMark, encodeMark } from '../../../lib/store/file/mark.ts';
 import { FileUserStore } from '../../../lib/store/file/store.ts';
 import type { FileUserStoreOptions } from '../../../lib/store/file/store.ts';
 import { temporaryDirectory, until } from '../../helper/temporary.ts';
@@ -531,4 +533,93 @@ test('file: what could not be read again is never written', async (t) => {
   await assert.rejects(store.create(candidate('a"b')), { code: 'unavailable' });
   await assert.rejects(store.create(candidate('alice', { password: 'x'.repeat(5000) })), { code: 'unavailable' });
   assert.equal((await store.create(candidate('alice'))).user.id, 1);
+});
+
+test('file: another file in the place of the one that the mark is of is read as it is', async (t) => {
+  const directory = temporaryDirectory(t);
+  const path = join(directory, 'users.jsonl');
+  const other = temporaryDirectory(t);
+  const there = await openStore(t, other);
+  for (let n = 0; n < 5; n++) await there.create(candidate(`user${n}`));
+  await there.close();
+  const here = await openStore(t, directory);
+  await here.create(candidate('alice'));
+  await here.close();
+  const { ino } = statSync(path);
+  writeFileSync(path, readFileSync(join(other, 'users.jsonl')));
+  assert.equal(statSync(path).ino, ino);
+  const store = await openStore(t, directory);
+  assert.equal(store.size, 5);
+  assert.equal(await store.find('alice'), undefined);
+});
+
+test('file: an opener that has to settle waits for whoever has the lock', async (t) => {
+  const directory = temporaryDirectory(t);
+  const store = await openStore(t, directory);
+  await store.create(candidate('alice'));
+  await store.close();
+  const lockDirectory = join(directory, 'users.jsonl.lock');
+  rmSync(join(lockDirectory, 'durable'));
+  const lock = await FileLock.join({ fs: nodeFileSystem, directory: lockDirectory, onWanted: () => undefined });
+  t.after(() => lock.leave());
+  await lock.acquire(1000);
+  const reports: string[] = [];
+  const opening = openStore(t, directory, { lockWaitMsMax: 60, report: (line) => reports.push(line) });
+  await until(() => reports.length > 1, 'it to wait');
+  lock.release();
+  assert.equal((await (await opening).find('alice'))?.login, 'alice');
+  assert.match(reports[0]!, new RegExp(`locked by process ${process.pid}.*: waiting`));
+});
+
+test('file: a reader waits for the mark of a file that is just being put in place', async (t) => {
+  const directory = temporaryDirectory(t);
+  const writer = await openStore(t, directory);
+  const reader = await openStore(t, directory);
+  const { user } = await writer.create(candidate('alice'));
+  const path = join(directory, 'users.jsonl.lock', 'durable');
+  const right = readFileSync(path);
+  const mark = decodeMark(right);
+  assert.ok(mark !== undefined);
+  const put = (bytes: Buffer): void => writeFileSync(path, bytes, { flag: 'r+' });
+  put(encodeMark({ ...mark, inode: mark.inode + 1 }));
+  const reading = reader.find('alice');
+  await new Promise((resolve) => setImmediate(resolve));
+  put(right);
+  assert.deepEqual(await reading, user);
+});
+
+test('file: a holder that only reads notices that its lock was taken away', async (t) => {
+  const directory = temporaryDirectory(t);
+  const failures: string[] = [];
+  const store = await openStore(t, directory, { onFailed: ({ message }) => failures.push(message) });
+  await store.create(candidate('alice'));
+  rmSync(join(directory, 'users.jsonl.lock'), { recursive: true });
+  await assert.rejects(store.find('alice'), { code: 'unavailable', message: /removed or replaced/ });
+  await until(() => failures.length > 0, 'the failure to be announced');
+});
+
+test('file: a file that is gone when the lock is taken again stops the store', async (t) => {
+  const directory = temporaryDirectory(t);
+  const a = await openStore(t, directory);
+  const b = await openStore(t, directory);
+  await a.create(candidate('alice'));
+  await b.create(candidate('bob'));
+  rmSync(join(directory, 'users.jsonl'));
+  await assert.rejects(a.create(candidate('carol')), { code: 'unavailable', message: /was removed underneath/ });
+  assert.deepEqual(readdirSync(directory), ['users.jsonl.lock']);
+});
+
+test('file: damage in what another process wrote, and had said to be durable, is refused by the next to write', async (t) => {
+  const directory = temporaryDirectory(t);
+  const path = join(directory, 'users.jsonl');
+  const a = await openStore(t, directory);
+  const b = await openStore(t, directory);
+  await a.create(candidate('alice'));
+  await a.close();
+  const bytes = readFileSync(path);
+  bytes.fill(0, bytes.length - 30);
+  writeFileSync(path, bytes);
+  await assert.rejects(b.create(candidate('bob')), { code: 'corrupt', message: /line 2 .*durable/ });
+  await assert.rejects(b.find('alice'), { code: 'corrupt', message: /line 2 .*durable/ });
+  assert.ok(readFileSync(path).equals(bytes));
 });
