@@ -18,24 +18,31 @@ help: ## lists the targets
 run: node_modules $(CERTS)/cert.pem ## runs the service; flags in ARGS="--port 9443"
 	@$(RUN) bin/registrar.ts serve $(ARGS)
 
-cert: ## makes certs/key.pem and certs/cert.pem; more names in HOSTS="…"; FORCE=1 makes both anew
-	@command -v openssl >/dev/null || { echo 'make cert: there is no openssl here: install it (Debian: apt-get install openssl)' >&2; exit 1; }
-	@set -eu; umask 077; mkdir -p '$(CERTS)'; cd '$(CERTS)'; \
-	if [ -e key.pem ] && [ -e cert.pem ] && [ -z '$(FORCE)' ]; then \
-	  echo 'make cert: $(CERTS)/key.pem and cert.pem are there and were kept; FORCE=1 makes both anew' >&2; \
-	  [ -z '$(HOSTS)' ]; exit; \
-	fi; \
-	names='DNS:localhost,IP:127.0.0.1,IP:::1'; \
-	for host in $(HOSTS); do \
-	  case $$host in *:*|*[0-9].*[0-9].*[0-9].*[0-9]) names="$$names,IP:$$host";; *) names="$$names,DNS:$$host";; esac; \
+cert: export HOSTS := $(HOSTS)
+cert: export CERTS := $(CERTS)
+cert: ## makes certs/key.pem and cert.pem; more names in HOSTS="…" keep the key; FORCE=1 makes both anew
+	@set -eu; umask 077; say() { echo "make cert: $$*" >&2; }; force='$(filter 1 yes true,$(FORCE))'; \
+	command -v openssl >/dev/null || { say 'there is no openssl here: install it (Debian: apt-get install openssl)'; exit 1; }; \
+	mkdir -p "$$CERTS"; cd "$$CERTS"; names='DNS:localhost,IP:127.0.0.1,IP:::1'; set -f; \
+	for host in $$HOSTS; do \
+	  case $$host in \
+	    *[!A-Za-z0-9.:*-]*) say "HOSTS: \"$$host\" is no host name and no address"; exit 1;; \
+	    *:*|*[0-9].*[0-9].*[0-9].*[0-9]) names="$$names,IP:$$host";; \
+	    *) names="$$names,DNS:$$host";; \
+	  esac; \
 	done; \
+	if [ -e key.pem ] && [ -e cert.pem ] && [ -z "$$force" ]; then \
+	  if [ -z "$$HOSTS" ]; then say "$$CERTS/key.pem and cert.pem are there and were kept; FORCE=1 makes both anew"; exit; fi; \
+	  own=$$(openssl x509 -in cert.pem -noout -subject -issuer | cut -d= -f2- | sort -u | wc -l); \
+	  if [ "$$own" -ne 1 ]; then say "$$CERTS/cert.pem was issued by somebody else and was kept; FORCE=1 makes key and certificate anew"; exit 1; fi; \
+	fi; \
 	trap 'rm -f .key.pem .cert.pem' EXIT; \
-	if [ -e key.pem ] && [ -z '$(FORCE)' ]; then cp key.pem .key.pem; \
+	if [ -e key.pem ] && [ -z "$$force" ]; then cp key.pem .key.pem; \
 	else openssl genpkey -algorithm EC -pkeyopt ec_paramgen_curve:prime256v1 -out .key.pem; fi; \
 	openssl req -x509 -new -key .key.pem -sha256 -days $(DAYS) -subj /CN=localhost -out .cert.pem \
 	  -addext "subjectAltName=$$names" -addext keyUsage=critical,digitalSignature -addext extendedKeyUsage=serverAuth; \
 	chmod 600 .key.pem; chmod 644 .cert.pem; mv .key.pem key.pem; mv .cert.pem cert.pem; \
-	echo "make cert: $(CERTS)/cert.pem is for $$names" >&2
+	say "$$CERTS/cert.pem is for $$names, for $(DAYS) days"
 
 $(CERTS)/cert.pem:
 	@$(MAKE) --no-print-directory cert
@@ -60,6 +67,8 @@ build: node_modules ## makes dist/: plain JavaScript that runs with no node_modu
 	@node_modules/.bin/tsc
 	@rm -rf dist/test
 	@cp lib/password/common-passwords.txt dist/lib/password/
+	@echo '{"type":"module"}' > dist/package.json
+	@echo 'make build: node dist/bin/registrar.js serve'
 
 bench: node_modules $(CERTS)/cert.pem ## measures the service against bare Node
 	@$(RUN) bin/bench.ts $(ARGS)

@@ -15,16 +15,18 @@ const usage = `Usage: registrar serve [flags]
 Runs the user-registration service.
 
   --port 8443        where it listens; 0 takes a free port and prints it
-  --host 127.0.0.1   the address; without an admin token, one of this machine only
+  --host 127.0.0.1   the address: 127.0.0.1, localhost or ::1
   --data data        the directory of the users' file
   --certs certs      the directory of cert.pem and key.pem, made by: make cert
   --http             plain HTTP, without a certificate
   --kdf pbkdf2:sha256:600000
-                     how passwords are hashed
-  --password-min 8   characters that a new password needs
+                     how new passwords are hashed: sha256, sha384 or sha512,
+                     and 1 to 10000000 iterations
+  --password-min 8   characters that a new password needs, 8 to 64
   --help, --version
 
-Every flag has a variable: --port 9443 is REGISTRAR_PORT=9443.
+Every flag has a variable: --port 9443 is REGISTRAR_PORT=9443, and --http is
+REGISTRAR_HTTP=1. Directories are relative to the current one.
 Exit codes: 0 done, 1 refused or failed, 2 usage.
 
   registrar serve
@@ -35,9 +37,9 @@ const version = '0.1.0';
 
 async function main(args: readonly string[]): Promise<void> {
   const [command, ...rest] = args;
-  if (command === '--version') {
+  if (command === '--version' || command === 'version') {
     process.stdout.write(`${version}\n`);
-  } else if (command === '--help' || (command === 'serve' && rest.includes('--help'))) {
+  } else if (asksForHelp(command) || (command === 'serve' && rest.some(asksForHelp))) {
     process.stdout.write(usage);
   } else if (command === 'serve') {
     await serve(rest);
@@ -45,6 +47,10 @@ async function main(args: readonly string[]): Promise<void> {
     const what = command === undefined ? 'no command is given' : `there is no command "${command}"`;
     throw new RegistrarError('usage', `${what}; try registrar --help`);
   }
+}
+
+function asksForHelp(word: string | undefined): boolean {
+  return word === '--help' || word === '-h' || word === 'help';
 }
 
 async function serve(args: readonly string[]): Promise<void> {
@@ -72,9 +78,9 @@ function welcome({ url, file }: App, isPlain: boolean): string {
 Open mode: it serves this machine only, and asks nobody who they are.
 Users are kept in ${relative(process.cwd(), file)}. Ctrl-C ends it. Try:
 
-  ${curl} -H 'Content-Type: application/json' -d '{"login":"alice","password":"correct horse"}' ${url}/user/
-  ${curl} ${url}/user/alice
-  ${curl} -X DELETE ${url}/user/alice
+  ${curl} -H 'Content-Type: application/json' -d '{"login":"alice","password":"correct horse battery staple"}' '${url}/user/'
+  ${curl} '${url}/user/alice'
+  ${curl} -X DELETE '${url}/user/alice'
 
 `;
 }
@@ -85,6 +91,7 @@ let isStopping = false;
 function stop(app: App): void {
   if (isStopping) process.exit(1);
   isStopping = true;
+  if (process.stderr.isTTY) say('stopping; once more ends it at once');
   app.close().then(() => process.exit(0), fail);
 }
 

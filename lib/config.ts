@@ -5,7 +5,6 @@
 
 import { parseArgs } from 'node:util';
 import { RegistrarError, messageOf } from './errors.ts';
-import { isLoopback } from './access.ts';
 import { parseKdf } from './password/kdf.ts';
 import type { Kdf } from './password/kdf.ts';
 
@@ -48,6 +47,9 @@ const defaults = {
   'password-min': '8',
 } as const;
 
+/** Those that a request may be for in open mode: what is listened on can be asked for. */
+const openModeHosts: ReadonlySet<string> = new Set(['127.0.0.1', 'localhost', '::1']);
+
 type Flag = keyof typeof defaults;
 
 const options = {
@@ -65,10 +67,10 @@ export function parseConfig(args: readonly string[], env: Readonly<Record<string
   const values = parseFlags(args);
   const value = (flag: Flag): string => values[flag] ?? env[variable(flag)] ?? defaults[flag];
   const host = value('host');
-  if (!isLoopback(host)) {
+  if (!openModeHosts.has(host)) {
     throw usage(
-      `--host ${host}: without an admin token anybody who reaches the service may do anything, so it listens on ` +
-        'this machine only: --host 127.0.0.1, localhost or ::1',
+      `--host ${host}: this version asks nobody who they are, so it listens on this machine only: ` +
+        '--host 127.0.0.1, localhost or ::1',
     );
   }
   const kdf = parseKdf(value('kdf'));
@@ -93,8 +95,9 @@ function parseFlags(args: readonly string[]): Partial<Record<Flag, string>> & { 
   try {
     return parseArgs({ args: [...args], options, strict: true, allowPositionals: false }).values;
   } catch (error) {
-    // Of its two sentences the first says what is wrong; a value is never in it.
-    throw usage(messageOf(error).split('. ')[0] ?? '');
+    // Of its sentences the first says what is wrong; a value is never in it.
+    const [said = ''] = messageOf(error).split(/\. |\n/);
+    throw usage(`${said}; try registrar --help`);
   }
 }
 
@@ -106,7 +109,7 @@ function isOn(flag: string, env: Readonly<Record<string, string | undefined>>): 
   const text = env[variable(flag)] ?? '';
   if (['', '0', 'false', 'no'].includes(text)) return false;
   if (['1', 'true', 'yes'].includes(text)) return true;
-  throw usage(`${variable(flag)}=${text}: it has to be 1 or 0`);
+  throw usage(`${variable(flag)}=${text}: it has to be 1 (yes, true) or 0 (no, false)`);
 }
 
 function wholeNumber(flag: Flag, text: string, min: number, max: number): number {

@@ -13,6 +13,7 @@ export interface PasswordPolicy {
 
 /** A longer one than this is not even normalised: 256 code points are at most 512 UTF-16 units. */
 const unitsMax = 4096;
+/** Basic credentials cannot carry these (RFC 7617). */
 const control = /\p{Cc}/u;
 
 /**
@@ -39,7 +40,7 @@ export function checkNewPassword(input: string, login: string | undefined, polic
     return { problem: `The password has ${length} characters: it may have at most ${policy.codePointsMax}` };
   }
   if (control.test(password)) {
-    return { problem: 'The password holds a control character: Basic credentials cannot carry one (RFC 7617)' };
+    return { problem: 'The password holds a control character, such as a tab: leave it out' };
   }
   const folded = password.normalize('NFKC').toLowerCase();
   if (login !== undefined && folded === login) return { problem: 'The password is the login' };

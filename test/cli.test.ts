@@ -24,7 +24,7 @@ function snapshot(directory: string): string[] {
 }
 
 test('cli: --help and --version print to stdout and exit 0', () => {
-  for (const args of [['--help'], ['serve', '--help']]) {
+  for (const args of [['--help'], ['-h'], ['serve', '--help'], ['serve', '--port', '1', '-h']]) {
     const { status, stdout, stderr } = registrar(args);
     assert.deepEqual([status, stderr], [0, '']);
     assert.match(stdout, /^Usage: registrar serve/);
@@ -197,8 +197,26 @@ test('make cert: a P-256 key of mode 0600, the names asked for, and nothing is o
   const again = make();
   assert.equal(again.status, 0);
   assert.match(again.stderr, /were kept; FORCE=1 makes both anew/);
-  assert.notEqual(make('HOSTS=other.example').status, 0);
+  assert.equal(make('FORCE=0').status, 0);
+  // More names are for a certificate: the key stays.
+  assert.equal(make('HOSTS=other.example').status, 0);
+  assert.match(spawnSync('openssl', ['x509', '-in', join(certs, 'cert.pem'), '-noout', '-text'], { encoding: 'utf8' }).stdout, /DNS:other\.example/);
   assert.ok(readFileSync(key).equals(before));
+  for (const hosts of ['bad_name!', "x';touch pwned;'", '$(touch pwned)']) {
+    const result = make(`HOSTS=${hosts.replaceAll('$', '$$$$')}`);
+    assert.notEqual(result.status, 0, hosts);
+    assert.match(result.stderr, /is no host name and no address/);
+  }
+  // A certificate that somebody else has issued is not replaced by one of our own.
+  const authority = join(certs, '..', 'authority');
+  spawnSync('make', ['cert', `CERTS=${authority}`, 'HOSTS=authority.example'], { cwd: root });
+  spawnSync('openssl', ['req', '-new', '-key', key, '-subj', '/CN=issued', '-out', join(authority, 'request.pem')]);
+  const signed = spawnSync('openssl', ['x509', '-req', '-in', join(authority, 'request.pem'), '-CA', join(authority, 'cert.pem'), '-CAkey', join(authority, 'key.pem'), '-set_serial', '5'], { encoding: 'utf8' });
+  const issued = signed.stdout;
+  assert.match(issued, /BEGIN CERTIFICATE/);
+  writeFileSync(join(certs, 'cert.pem'), issued);
+  assert.match(make('HOSTS=third.example').stderr, /was issued by somebody else and was kept/);
+  assert.equal(readFileSync(join(certs, 'cert.pem'), 'utf8'), issued);
   assert.equal(make('FORCE=1').status, 0);
   assert.ok(!readFileSync(key).equals(before));
   assert.deepEqual(readdirSync(certs).sort(), ['cert.pem', 'key.pem']);

@@ -34,6 +34,8 @@ test('config: what is wrong is told in one line', () => {
     [['--password-min', '7'], {}, /from 8 to 64/],
     [['--host', '0.0.0.0'], {}, /this machine only/],
     [['--host', 'registrar.example'], {}, /--host 127\.0\.0\.1/],
+    [['--host', '127.0.0.2'], {}, /--host 127\.0\.0\.1/],
+    [['--port', '-1'], {}, /try registrar --help/],
     [['--data', ''], {}, /--data/],
     [['--nonsense'], {}, /nonsense/],
     [['extra'], {}, /extra/],

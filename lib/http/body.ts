@@ -26,7 +26,7 @@ export async function readFields<Name extends string>(
 ): Promise<FieldValues<Name>> {
   checkType(request);
   const text = decode(await readBytes(request, proceed));
-  return pick(parse(text), fields);
+  return pick(parse(text, Object.keys(fields).filter((name) => fields[name as Name] === 'required')), fields);
 }
 
 function checkType({ headers }: IncomingMessage): void {
@@ -70,8 +70,8 @@ function decode(bytes: Buffer): string {
   }
 }
 
-function parse(text: string): Record<string, unknown> {
-  const example = 'Send an object as {"login":"alice","password":"…"}';
+function parse(text: string, names: readonly string[]): Record<string, unknown> {
+  const example = `Send an object as {${names.map((name) => `"${name}":"…"`).join(',')}}`;
   let value: unknown;
   try {
     value = JSON.parse(text);
@@ -86,7 +86,7 @@ function parse(text: string): Record<string, unknown> {
     throw new RegistrarError('malformed', `The body is JSON, but no object. ${example}`);
   }
   const repeated = repeatedField(text);
-  if (repeated !== undefined) throw new RegistrarError('malformed', 'The body has a field twice, and which one counts is open');
+  if (repeated !== undefined) throw new RegistrarError('malformed', 'The body has a field twice: send it once');
   return value as Record<string, unknown>;
 }
 

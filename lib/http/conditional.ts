@@ -10,17 +10,19 @@ export function etag({ id, version }: Pick<User, 'id' | 'version'>): string {
 /** If-Match on a change: throws `precondition-failed`. Compared strongly, so a weak one never matches. */
 export function requireMatch(header: string | undefined, user: User): void {
   if (header === undefined || header.trim() === '*') return;
-  if (tags(header).includes(etag(user))) return;
-  throw new RegistrarError('precondition-failed', `The user has changed: its ETag is ${etag(user)} now`);
+  if (tags('If-Match', header).includes(etag(user))) return;
+  throw new RegistrarError('precondition-failed', `If-Match does not name the user's ETag, which is ${etag(user)} now`);
 }
 
 /** Whether If-None-Match names what the client would get. Compared weakly. */
 export function hasMatch(header: string | undefined, user: User): boolean {
   if (header === undefined) return false;
   if (header.trim() === '*') return true;
-  return tags(header).some((tag) => tag.replace(/^W\//, '') === etag(user));
+  return tags('If-None-Match', header).some((tag) => tag.replace(/^W\//, '') === etag(user));
 }
 
-function tags(header: string): string[] {
-  return header.match(/(?:W\/)?"[^"]*"/g) ?? [];
+function tags(name: string, header: string): string[] {
+  if (/^\s*(?:W\/)?"[^"]*"(?:\s*,\s*(?:W\/)?"[^"]*")*\s*$/.test(header)) return header.match(/(?:W\/)?"[^"]*"/g) ?? [];
+  const fields = [{ detail: 'It has to be *, or ETags in quotes, as in "1.1"', parameter: name }];
+  throw new RegistrarError('malformed', `${name} cannot be read: an ETag stands in quotes, as in "1.1"`, { fields });
 }

@@ -8,8 +8,8 @@ export function readQuery<Name extends string>(query: string, known: readonly Na
   for (const [name, value] of new URLSearchParams(query)) {
     const found = known.find((other) => other === name);
     if (found === undefined) {
-      const may = known.length === 0 ? 'there are none here' : `there may be ${known.join(' and ')}`;
-      throw new RegistrarError('malformed', `The query has an unknown parameter: ${may}`);
+      const may = known.length === 0 ? 'there are none here' : `here it may have ${known.join(' and ')}`;
+      throw new RegistrarError('malformed', `The query has a parameter that is not known: ${may}`);
     }
     if (values[found] !== undefined) throw malformed(found, 'stands in the query twice');
     values[found] = value;

@@ -8,6 +8,7 @@ import type { ChildProcess } from 'node:child_process';
 import { once } from 'node:events';
 import type { TestContext } from 'node:test';
 import { fileURLToPath } from 'node:url';
+import { nodeFileSystem } from '../../lib/store/file/file-system.ts';
 import { FileUserStore } from '../../lib/store/file/store.ts';
 import { loader, root } from './temporary.ts';
 import { candidate } from './user-store-contract.ts';
@@ -22,7 +23,9 @@ const path = process.argv[2];
 
 if (path !== undefined && process.send !== undefined) {
   const send = process.send.bind(process);
-  const store = await FileUserStore.open({ path, lockWaitMsMax: Number(process.argv[3] ?? 20_000) });
+  // What a trial has to find when it is so: a store that says it has synced, and has not.
+  const fs = process.argv[4] === 'no-sync' ? { ...nodeFileSystem, datasync: async () => undefined } : nodeFileSystem;
+  const store = await FileUserStore.open({ path, lockWaitMsMax: Number(process.argv[3] ?? 20_000), fs });
   process.on('message', async ({ n, command }: { n: number; command: Command }) => {
     try {
       if (command.do === 'create') {
@@ -51,9 +54,10 @@ export async function spawnStore(
   t: Pick<TestContext, 'after'>,
   file: string,
   lockWaitMsMax = 20_000,
+  ...more: readonly 'no-sync'[]
 ): Promise<StoreProcess> {
   const script = fileURLToPath(import.meta.url);
-  const child = fork(script, [file, String(lockWaitMsMax)], { cwd: root, execArgv: [...loader], stdio: ['ignore', 'inherit', 'pipe', 'ipc'] });
+  const child = fork(script, [file, String(lockWaitMsMax), ...more], { cwd: root, execArgv: [...loader], stdio: ['ignore', 'inherit', 'pipe', 'ipc'] });
   let stderr = '';
   child.stderr?.on('data', (chunk) => (stderr += chunk));
   const ended = once(child, 'exit');

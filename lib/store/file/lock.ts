@@ -1,10 +1,10 @@
 /**
  * The lock of the store: one process of the machine at a time writes. In `<file>.lock/`:
  *
- *   protocol         -> registrar-lock-1      whoever finds another protocol keeps out
+ *   protocol-1       an empty file; whoever finds another protocol keeps out
  *   <identity>.s     the beacon of a process that takes part
- *   lock             -> the holder's identity
- *   <victim>.b<n>    -> who may break the lock of a dead victim
+ *   lock             -> the holder's beacon
+ *   <victim>.b<n>    -> the beacon of who may break the lock of a dead victim
  *
  * Taking is one symlink(2): atomic, content included. Breaking needs the victim's break right, of which
  * there is one at a time, so nobody can remove a lock that is not the victim's any more. The proof, and
@@ -24,7 +24,7 @@ import { Beacon } from './beacon.ts';
 import type { FileSystem } from './file-system.ts';
 import { newIdentity, pidOf } from './identity.ts';
 
-const protocol = 'registrar-lock-1';
+const protocol = 'protocol-1';
 
 /** A wait whose end nobody announces: between these, at random, so that waiters do not march in step. */
 const backOffMsMin = 5;
@@ -110,7 +110,7 @@ export class FileLock {
         await this.#tidy();
         return;
       }
-      const holder = this.#fs.readLink(this.#path('lock'));
+      const holder = this.#owner('lock');
       if (holder === undefined) continue;
       const leftMs = deadline - performance.now();
       if (leftMs <= 0) throw this.#busy(holder, waitMsMax);
@@ -151,7 +151,7 @@ export class FileLock {
 
   #isOurs(): boolean {
     const directory = this.#fs.stat(this.#directory);
-    return directory?.inode === this.#directoryInode && this.#fs.readLink(this.#path('lock')) === this.identity;
+    return directory?.inode === this.#directoryInode && this.#owner('lock') === this.identity;
   }
 
   #path(name: string): string {
@@ -159,39 +159,45 @@ export class FileLock {
   }
 
   #checkProtocol(): void {
-    const path = this.#path('protocol');
-    const found = this.#fs.readLink(path) ?? this.#createProtocol(path);
-    if (found === protocol) return;
-    throw new RegistrarError(
-      'cannot-start',
-      `Cannot use "${this.#directory}": it follows the protocol "${found}", and this program knows "${protocol}" only`,
-    );
-  }
-
-  #createProtocol(path: string): string {
+    this.#refuseOtherProtocol();
     try {
-      this.#fs.symlink(protocol, path);
+      this.#fs.close(this.#fs.open(this.#path(protocol), 'wx+'));
     } catch (error) {
       if (systemCode(error) !== 'EEXIST') throw error;
     }
-    return this.#fs.readLink(path) ?? 'none';
+    // Of two that come at once with different protocols, both see both, and one at least keeps out.
+    this.#refuseOtherProtocol();
+  }
+
+  #refuseOtherProtocol(): void {
+    const other = this.#fs.list(this.#directory).find((name) => name.startsWith('protocol') && name !== protocol);
+    if (other === undefined) return;
+    throw new RegistrarError(
+      'cannot-start',
+      `Cannot use "${this.#directory}": it follows "${other}", and this program knows "${protocol}" only`,
+    );
   }
 
   #take(): boolean {
-    if (!this.#link(this.#path('lock'))) return false;
+    if (!this.#claim('lock')) return false;
     this.#held = true;
     return true;
   }
 
   /** One atomic step: the name exists and says whose it is, or it existed before. */
-  #link(path: string): boolean {
+  #claim(name: string): boolean {
     try {
-      this.#fs.symlink(this.identity, path);
+      this.#fs.symlink(`${this.identity}.s`, this.#path(name));
       return true;
     } catch (error) {
       if (systemCode(error) === 'EEXIST') return false;
       throw error;
     }
+  }
+
+  /** Whose a name is. It is a link to the owner's beacon: what leads nowhere stops those who walk the tree. */
+  #owner(name: string): string | undefined {
+    return this.#fs.readLink(this.#path(name))?.replace(/\.s$/, '');
   }
 
   #want(connection: Socket): void {
@@ -208,14 +214,14 @@ export class FileLock {
   async #letOthersTakeIt(): Promise<void> {
     const until = this.#handedOverAt + handOverMsMax;
     this.#handedOverAt = -Infinity;
-    while (performance.now() < until && this.#fs.readLink(this.#path('lock')) === undefined) await sleep(1);
+    while (performance.now() < until && this.#owner('lock') === undefined) await sleep(1);
   }
 
   /** Removes the lock of a dead process, if it is still there, and what that process has left. */
   async #break(victim: string): Promise<void> {
     let right = 0;
-    while (!this.#link(this.#path(`${victim}.b${right}`))) {
-      const owner = this.#fs.readLink(this.#path(`${victim}.b${right}`));
+    while (!this.#claim(`${victim}.b${right}`)) {
+      const owner = this.#owner(`${victim}.b${right}`);
       // Gone: whoever had the right has used it and tidied up.
       if (owner === undefined) return;
       if (owner === this.identity) break;
@@ -229,7 +235,7 @@ export class FileLock {
       return;
     }
     // The only living owner of a right for this victim: what is read here stays until it is unlinked.
-    if (this.#fs.readLink(this.#path('lock')) === victim) this.#fs.unlink(this.#path('lock'));
+    if (this.#owner('lock') === victim) this.#fs.unlink(this.#path('lock'));
     this.#fs.unlink(this.#path(`${victim}.s`));
     for (let n = 0; n <= right; n++) this.#fs.unlink(this.#path(`${victim}.b${n}`));
   }
@@ -249,7 +255,7 @@ export class FileLock {
       const [, beacon] = /^(.+)\.s$/.exec(name) ?? [];
       if (beacon !== undefined && beacon !== this.identity && (await this.#isDead(beacon))) this.#fs.unlink(path);
       if (/\.b\d+$/.test(name)) {
-        const owner = this.#fs.readLink(path);
+        const owner = this.#owner(name);
         if (owner !== undefined && (await this.#isDead(owner))) this.#fs.unlink(path);
       }
       if (name.startsWith('.t-') && this.#isOld(name)) this.#fs.unlink(path);

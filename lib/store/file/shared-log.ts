@@ -268,7 +268,7 @@ export class SharedLog {
     const reason = `${cause.message} (${messageOf(cause.cause)})`;
     this.#failed = new RegistrarError('unavailable', `The store has failed and the service is ending: ${reason}`, { cause });
     try {
-      fs.symlink('suspect', suspectPath(this.#place));
+      fs.symlink('durable', suspectPath(this.#place));
       this.#announce(this.#failed);
     } catch (unmarked) {
       if (systemCode(unmarked) === 'EEXIST') {

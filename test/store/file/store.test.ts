@@ -287,7 +287,7 @@ test('file: a store that is closed refuses, and closing waits for what was asked
   await store.close();
   assert.equal((await writing).created, true);
   await assert.rejects(store.create(candidate('bob')), { code: 'unavailable' });
-  assert.deepEqual(readdirSync(join(directory, 'users.jsonl.lock')).sort(), ['durable', 'protocol']);
+  assert.deepEqual(readdirSync(join(directory, 'users.jsonl.lock')).sort(), ['durable', 'protocol-1']);
 });
 
 /** A store whose n-th kind of call fails, when told to. */
