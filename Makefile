@@ -16,7 +16,7 @@ help: ## lists the targets
 	@sed -n 's/^\([a-z]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 10
 
 run: node_modules $(CERTS)/cert.pem ## runs the service; flags in ARGS="--port 9443"
-	@$(RUN) bin/registrar.ts serve $(ARGS)
+	@$(RUN) bin/registrar.ts serve --certs '$(CERTS)' $(ARGS)
 
 cert: export HOSTS := $(HOSTS)
 cert: export CERTS := $(CERTS)
@@ -27,8 +27,9 @@ cert: ## makes certs/key.pem and cert.pem; more names in HOSTS="…" keep the ke
 	for host in $$HOSTS; do \
 	  case $$host in \
 	    *[!A-Za-z0-9.:*-]*) say "HOSTS: \"$$host\" is no host name and no address"; exit 1;; \
-	    *:*|*[0-9].*[0-9].*[0-9].*[0-9]) names="$$names,IP:$$host";; \
-	    *) names="$$names,DNS:$$host";; \
+	    *:*) names="$$names,IP:$$host";; \
+	    *[!0-9.]*) names="$$names,DNS:$$host";; \
+	    *) names="$$names,IP:$$host";; \
 	  esac; \
 	done; \
 	if [ -e key.pem ] && [ -e cert.pem ] && [ -z "$$force" ]; then \

@@ -105,4 +105,7 @@ function fail(error: unknown): void {
   process.exit(error instanceof RegistrarError && error.code === 'usage' ? 2 : 1);
 }
 
+// Whoever read what is printed here may leave, and the service goes on.
+for (const stream of [process.stdout, process.stderr]) stream.on('error', () => undefined);
+
 main(process.argv.slice(2)).catch(fail);

@@ -18,7 +18,9 @@ export interface Approach {
 }
 
 const loopbackHost = /^(?:localhost|127\.0\.0\.1|\[::1\])(?::\d{1,5})?$/i;
-const forwarding = /^(?:forwarded|via|x-real-ip|x-forwarded-.*)$/;
+/** What proxies, content networks and load balancers add; a client that speaks for itself has none of them. */
+const forwarding =
+  /^(?:forwarded|forwarded-for|via|x-real-ip|x-(?:cluster-)?client-ip|x-(?:forwarded|original|envoy).*|(?:cf|fastly|true)-.*ip)$/;
 const safeMethods = new Set(['GET', 'HEAD', 'OPTIONS']);
 
 /** Whether a listener on this address is reached from this machine alone. */

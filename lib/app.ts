@@ -51,11 +51,11 @@ export async function openApp(config: Config, { report, onFailed }: AppOptions):
   let settle: { resolve: (handler: Handler) => void; reject: () => void } | undefined;
   const opened = new Promise<Handler>((resolve, reject) => (settle = { resolve, reject }));
   opened.catch(() => undefined);
-  let handler: Handler = async (request, response, wantsContinue) => {
-    await opened.then((ready) => ready(request, response, wantsContinue), () => void response.destroy());
+  let handler: Handler = async (...call) => {
+    await opened.then((ready) => ready(...call), () => void call[1].destroy());
   };
   const { host, port, connectionsMax } = config;
-  const serve: Handler = (request, response, wantsContinue) => handler(request, response, wantsContinue);
+  const serve: Handler = (...call) => handler(...call);
   const server = await HttpServer.listen({ host, port, certificate, connectionsMax, handler: serve, report });
   try {
     const parts = await openParts(config, { report, onFailed });
@@ -71,7 +71,7 @@ export async function openApp(config: Config, { report, onFailed }: AppOptions):
     };
   } catch (error) {
     settle?.reject();
-    await server.drain();
+    await server.abort();
     throw error;
   }
 }

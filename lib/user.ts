@@ -38,13 +38,15 @@ const writingSystems: readonly RegExp[] = [
   ['Han', 'Hiragana', 'Katakana'], ['Han', 'Hangul'], ['Han', 'Bopomofo'],
 ].map((scripts) => {
   const members = scripts.map((script) => `\\p{Script_Extensions=${script}}`).join('');
-  return new RegExp(`^[${members}\\p{Script=Common}\\p{Script=Inherited}]*$`, 'u');
+  return new RegExp(`^[${members}\\p{Script_Extensions=Common}\\p{Script_Extensions=Inherited}]*$`, 'u');
 });
 
 const asciiLogin = /^[a-z0-9._@+-]{1,64}$/;
 const anyLogin = /^(?:\p{L}\p{M}*|\p{Nd}|[._@+-])+$/u;
 /** What cannot be seen, and what only stretches or repeats the letter before it (RFC 5892, 2.6). */
 const unfit = /[\p{Default_Ignorable_Code_Point}\u0640\u07fa\u302e\u302f\u3031-\u3035\u303b]/u;
+/** The letter takes the dot for its own: `i` with a second dot reads as `i`. */
+const secondDot = /\p{Soft_Dotted}\p{M}*\u0307/u;
 const letterOrDigit = /[\p{L}\p{Nd}]/u;
 
 /** The public JSON of a user: named fields only, so that nothing else can slip through. */
@@ -67,7 +69,7 @@ export function parseLogin(input: string): LoginResult {
   }
   if (login === '') return { problem: 'The login is empty: it needs 1 to 64 characters' };
   if ([...login].length > loginCodePointsMax) return { problem: tooLong };
-  if (!anyLogin.test(login) || unfit.test(login)) return { problem: badCharacter };
+  if (!anyLogin.test(login) || unfit.test(login) || secondDot.test(login)) return { problem: badCharacter };
   if (!letterOrDigit.test(login)) return { problem: noLetter };
   if (canonical(login) !== login) return { problem: 'The login has no stable normal form: spell it in another way' };
   if (!writingSystems.some((system) => system.test(login))) {

@@ -26,7 +26,7 @@ test('open mode: whoever may be somebody else is kept out, and told the way', ()
     ['another host', withHeaders({ host: '127.0.0.2' })],
     ['another host', withHeaders({ host: undefined })],
     ['another host', withHeaders({ host: '' })],
-    ...['forwarded', 'via', 'x-real-ip', 'x-forwarded-for', 'x-forwarded-proto', 'x-forwarded-anything'].map(
+    ...['forwarded', 'via', 'x-real-ip', 'x-forwarded-for', 'x-forwarded-proto', 'x-forwarded-anything', 'cf-connecting-ip', 'x-client-ip'].map(
       (name): [string, Approach] => [`"${name}"`, withHeaders({ [name]: '' })],
     ),
   ];

@@ -89,6 +89,12 @@ test('cli: what keeps it from starting is one line that says what to do, exit 1,
       writeFileSync(join(data, 'users.jsonl'), '[{"login":"alice"}]\n');
       return [];
     }, /line 1 \(byte 0\) .*"format":"registrar-users".*nothing was changed/],
+    ['a key that is too short', (_data, certs) => {
+      mkdirSync(certs);
+      const [key, cert] = [join(certs, 'key.pem'), join(certs, 'cert.pem')];
+      spawnSync('openssl', ['req', '-x509', '-newkey', 'rsa:512', '-nodes', '-keyout', key, '-out', cert, '-subj', '/CN=x']);
+      return [];
+    }, /holds no certificate in PEM that can be used/],
     ['a file with no line', (data, certs) => (makeCertificate(certs), mkdirSync(data), writeFileSync(join(data, 'users.jsonl'), 'x'.repeat(9000)), []), /the header has no end/],
     ['a pipe', (data, certs) => (makeCertificate(certs), mkdirSync(data), spawnSync('mkfifo', [join(data, 'users.jsonl')]), []), /it is not a file/],
     ['a file that was emptied', (data, certs) => (makeCertificate(certs), mkdirSync(data), writeFileSync(join(data, 'users.jsonl'), ''), []), /it is empty/],
@@ -136,6 +142,19 @@ test('cli: a data directory that is not writable is refused', { skip: process.ge
   const result = spawnSync(process.execPath, command, { cwd: root, encoding: 'utf8', timeout: 30_000, env });
   assert.match(result.stderr, /Cannot use the data directory .*: it is not writable \(EACCES\)\n$/);
   assert.equal(result.status, 1);
+});
+
+test('cli: it goes on when whoever reads what it prints has gone', async (t) => {
+  const { ask, child, data } = await spawnService(t);
+  await ask('/user/alice', { method: 'PUT', body: { password: 'correct horse' } });
+  const path = join(data, 'users.jsonl');
+  const bytes = readFileSync(path);
+  bytes[bytes.length - 30]! ^= 1;
+  writeFileSync(path, bytes);
+  child.stderr?.destroy();
+  child.stdout?.destroy();
+  for (let n = 0; n < 5; n++) assert.equal((await ask('/user/alice')).status, 500);
+  assert.equal((await ask('/user/bob')).status, 404);
 });
 
 test('cli: weak hashing is warned about, once and loudly', async (t) => {

@@ -18,6 +18,8 @@ const good: [input: string, login: string, why: string][] = [
   ['ΑΛΙΚΗ', 'αλικη', 'Greek'],
   ['שלום', 'שלום', 'Hebrew'],
   ['ゆかり', 'ゆかり', 'Hiragana'],
+  ['サーバー', 'サーバー', 'Katakana with its own mark'],
+  ['nguyễn', 'nguyễn', 'Latin with two marks'],
   ['山田カナ', '山田カナ', 'Japanese mixes its scripts'],
   ['김철수', '김철수', 'Hangul'],
   ['नीता', 'नीता', 'Devanagari, with marks'],
@@ -53,7 +55,10 @@ const bad: [input: string, pattern: RegExp, why: string][] = [
   ['\ud800', /surrogate/, 'half a surrogate pair'],
   ['a\udc00b', /surrogate/, 'the other half'],
   ['😀', /may hold/, 'an emoji'],
-  ['ـ', /several scripts|may hold/, 'a stretching mark alone'],
+  ['admin\u0640', /may hold/, 'a stretching mark'],
+  ['a\u30fcb', /several scripts/, 'a Japanese mark that looks like a dash'],
+  ['ali\u0307ce', /may hold/, 'an i with a second dot'],
+  ['İstanbul', /may hold/, 'a dotted capital, which becomes one'],
 ];
 
 test('login: what is allowed, and its one form', () => {

@@ -4,6 +4,7 @@ import { X509Certificate, createPrivateKey } from 'node:crypto';
 import type { KeyObject } from 'node:crypto';
 import { readFileSync } from 'node:fs';
 import { join } from 'node:path';
+import { createSecureContext } from 'node:tls';
 import { RegistrarError, messageOf, systemCode } from '../errors.ts';
 
 export interface Certificate {
@@ -27,6 +28,8 @@ export function readCertificate(directory: string, now: Date): Certificate {
   if (!x509.checkPrivateKey(privateKey)) {
     throw refusal(`"${certPath}" was not made for the key "${keyPath}"; put the right pair there, or ${way} FORCE=1`);
   }
+  // What TLS itself would not take: a key that is too short, a signature that is too old.
+  parse(certPath, 'certificate', () => createSecureContext({ cert, key }));
   const daysLeft = Math.floor((Date.parse(x509.validTo) - now.getTime()) / 86_400_000);
   return { cert, key, daysLeft };
 }

@@ -5,11 +5,11 @@
 
 import { randomBytes } from 'node:crypto';
 import type { IncomingMessage, ServerResponse } from 'node:http';
-import { RegistrarError } from '../errors.ts';
+import { RegistrarError, systemCode } from '../errors.ts';
 import type { Approach } from '../access.ts';
 import { readFields } from './body.ts';
 import type { Call, Reply, Route } from './message.ts';
-import { asRegistrarError, problem } from './problem.ts';
+import { asRegistrarError, isPrivate, problem } from './problem.ts';
 import { Router } from './router.ts';
 import type { RouteEntry } from './routes.ts';
 
@@ -21,14 +21,32 @@ export interface HandlerOptions {
   readonly report: (line: string) => void;
 }
 
-/** @param wantsContinue if the client waits for a 100 before it sends the body. */
-export type Handler = (request: IncomingMessage, response: ServerResponse, wantsContinue: boolean) => Promise<void>;
+/** What the client expects before it sends its body. */
+export type Expectation = 'none' | 'continue' | 'unknown';
+
+/**
+ * @param done is called when the answer is handed over, before the client can have it: with false when the
+ *   connection is to be closed behind it.
+ */
+export type Handler = (
+  request: IncomingMessage,
+  response: ServerResponse,
+  expectation: Expectation,
+  done: (keepAlive: boolean) => void,
+) => Promise<void>;
 
 /** Sent with every answer: none of them may be kept, and none is anything but what its type says. */
 const everyHeader = { 'Cache-Control': 'no-store', 'X-Content-Type-Options': 'nosniff' };
 
 /** These stand once in a sane request; the parser takes the first and drops the rest. */
 const singleHeaders = ['host', 'content-type', 'authorization', 'content-length'];
+
+/** The parser would drop those above a count of its own, and with them what they forbid. */
+const headersMax = 64;
+
+/** A body that nobody wants is read for so long, lest closing on it takes the answer away from its reader. */
+const lingerMs = 1_000;
+const lingerBytesMax = 8 << 20;
 
 /** One for each process, then a number: enough to find a request in the log. */
 const processPart = randomBytes(6).toString('hex');
@@ -42,32 +60,31 @@ export function newRequestId(): string {
 export function createHandler({ routes, admit, report }: HandlerOptions): Handler {
   const router = new Router<Route>();
   for (const { method, pattern, route } of routes) router.add(method, pattern, route);
-  /** Requests on a connection that are not answered yet. */
-  const open = new WeakMap<object, number>();
 
-  return async (request, response, wantsContinue) => {
+  return async (request, response, expectation, done) => {
     const id = newRequestId();
-    const { socket } = request;
-    const before = open.get(socket) ?? 0;
-    open.set(socket, before + 1);
     let reply: Reply;
     let isSound = false;
     try {
-      if (before > 0) throw malformed('the next request came before the answer to the last one (pipelining)');
       checkMessage(request);
-      isSound = true;
+      // Whether a body follows is anybody's guess.
+      isSound = expectation !== 'unknown';
       admit(approachOf(request));
-      reply = await answer(router, request, response, wantsContinue);
+      if (expectation === 'unknown') throw new RegistrarError('expectation-failed', 'The only expectation that is met is 100-continue');
+      reply = await answer(router, request, response, expectation === 'continue');
     } catch (thrown) {
       const error = asRegistrarError(thrown);
-      if (response.destroyed) return;
-      if (error.cause !== undefined) report(`request ${id} failed: ${describe(error)}`);
+      const isGone = response.destroyed || request.socket.destroyed;
+      // A client that leaves in the middle of its body is no failure of ours.
+      if (isGone && systemCode(thrown) === 'ECONNRESET') return;
+      if (error.cause !== undefined || isPrivate(error.code)) report(`request ${id} failed: ${describe(error)}`);
+      if (isGone) return;
       reply = problem(error, id);
       // Where the next request begins is not to be trusted any more.
       if (!isSound) response.shouldKeepAlive = false;
     }
     try {
-      await send(request, response, reply, id, () => open.set(socket, (open.get(socket) ?? 1) - 1));
+      await send(request, response, reply, id, done);
     } catch (thrown) {
       // The status is out, so all that is left is to end the connection before its end is reached.
       if (!response.destroyed) report(`request ${id} failed while it was answered: ${describe(asRegistrarError(thrown))}`);
@@ -105,14 +122,19 @@ async function answer(
         const made = new AbortController();
         controller = made;
         response.once('close', () => {
-          if (!response.writableFinished) made.abort(new RegistrarError('timeout', 'The client is gone'));
+          if (!response.writableFinished) made.abort(gone());
         });
+        if (response.destroyed) made.abort(gone());
       }
       return controller.signal;
     },
     readFields: (fields) => readFields(request, fields, () => (wantsContinue ? response.writeContinue() : undefined)),
   };
   return handler(call);
+}
+
+function gone(): RegistrarError {
+  return new RegistrarError('timeout', 'The client is gone');
 }
 
 function find(router: Router<Route>, method: string, path: string): ReturnType<Router<Route>['find']> {
@@ -134,7 +156,10 @@ function checkMessage(request: IncomingMessage): void {
   const { url = '', method, rawHeaders, headers } = request;
   const isTarget = /^\/[\x21\x22\x24-\x7e]*$/.test(url) || (method === 'OPTIONS' && url === '*');
   if (!isTarget) throw malformed('the target has to be a path, as in /user/');
+  if (rawHeaders.length > 2 * headersMax) throw new RegistrarError('headers-too-large', `There are more than ${headersMax} headers`);
   if (headers.upgrade !== undefined) throw malformed('there is nothing to upgrade to');
+  const coding = headers['transfer-encoding'];
+  if (coding !== undefined && coding.toLowerCase() !== 'chunked') throw malformed('the only transfer coding is chunked');
   for (const name of singleHeaders) {
     let times = 0;
     for (let n = 0; n < rawHeaders.length; n += 2) if (rawHeaders[n]?.toLowerCase() === name) times++;
@@ -151,15 +176,13 @@ function approachOf({ method = '', socket, httpVersion, headers }: IncomingMessa
   return { method, peer: socket.remoteAddress, httpVersion, headers };
 }
 
-/** @param done is called when the whole answer has been handed over, and before the client can have it. */
 async function send(
   request: IncomingMessage,
   response: ServerResponse,
   { status, headers, body }: Reply,
   id: string,
-  done: () => void,
+  done: (keepAlive: boolean) => void,
 ): Promise<void> {
-  // What is left of a body that nobody wants is dropped with its connection.
   const hasBody = request.headers['transfer-encoding'] !== undefined || (request.headers['content-length'] ?? '0') !== '0';
   const keep = response.shouldKeepAlive && (request.complete || !hasBody);
   const all: Record<string, string | number> = { ...everyHeader, 'X-Request-Id': id, ...headers };
@@ -167,8 +190,15 @@ async function send(
   if (body === undefined || typeof body === 'string' || Buffer.isBuffer(body)) {
     if (status !== 204 && status !== 304) all['Content-Length'] = body === undefined ? 0 : Buffer.byteLength(body);
     response.writeHead(status, all);
-    done();
-    response.end(body);
+    done(keep);
+    if (hasBody && !request.complete) {
+      if (body !== undefined) response.write(body);
+      else response.flushHeaders();
+      await linger(request);
+      response.end();
+    } else {
+      response.end(body);
+    }
   } else {
     response.writeHead(status, all);
     if (request.method !== 'HEAD') {
@@ -177,10 +207,29 @@ async function send(
         if (!response.write(chunk)) await drained(response);
       }
     }
-    done();
+    done(keep);
     response.end();
   }
-  if (!request.complete) request.resume();
+}
+
+/** Reads and drops what comes, until it ends or it is enough. */
+function linger(request: IncomingMessage): Promise<void> {
+  return new Promise((resolve) => {
+    let bytes = 0;
+    const timer = setTimeout(settle, lingerMs);
+    function settle(): void {
+      clearTimeout(timer);
+      request.off('data', count);
+      request.resume();
+      resolve();
+    }
+    function count(chunk: Buffer): void {
+      bytes += chunk.length;
+      if (bytes > lingerBytesMax) settle();
+    }
+    for (const event of ['end', 'close', 'error']) request.once(event, settle);
+    request.on('data', count);
+  });
 }
 
 /** Resolves when the client has read on, or is gone. */

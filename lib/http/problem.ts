@@ -37,6 +37,11 @@ const table: Readonly<Record<ErrorCode, readonly [status: number, title: string]
 /** What only an operator may read stays in the log. */
 const privateCodes: ReadonlySet<ErrorCode> = new Set(['internal', 'corrupt', 'cannot-start', 'usage', 'unavailable']);
 
+/** Whether a client is told no more than where to look. */
+export function isPrivate(code: ErrorCode): boolean {
+  return privateCodes.has(code);
+}
+
 /** Anything that was thrown, as an error of ours. */
 export function asRegistrarError(thrown: unknown): RegistrarError {
   if (thrown instanceof RegistrarError) return thrown;
@@ -47,7 +52,7 @@ export function asRegistrarError(thrown: unknown): RegistrarError {
 export function problem(error: RegistrarError, request: string): Reply {
   const { code, fields, allow, retryAfterSeconds } = error;
   const [status, title] = table[code];
-  const detail = privateCodes.has(code) ? `The service's log tells more under the id ${request}` : error.detail;
+  const detail = isPrivate(code) ? `The service's log tells more under the id ${request}` : error.detail;
   const body = {
     type: `urn:registrar:${code}`,
     title,

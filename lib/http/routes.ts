@@ -22,6 +22,7 @@ const pageUsersDefault = 100;
 const streamUsers = 1000;
 
 const collection = '/user/';
+const ndjson = 'application/x-ndjson';
 const newline = Buffer.from('\n');
 
 export function routes(registry: Registry): readonly RouteEntry[] {
@@ -51,8 +52,8 @@ async function put(registry: Registry, call: Call): Promise<Reply> {
   const { password = '' } = await call.readFields({ password: 'required' });
   const { 'if-match': ifMatch, 'if-none-match': ifNoneMatch } = call.headers;
   const login = loginOf(call);
+  if (ifMatch !== undefined) return refuseReplacement(registry, login);
   try {
-    if (ifMatch !== undefined) await requireNobody(registry, login);
     const registration = { login, password, ...key, loginPlace: { parameter: 'login' } };
     const user = await registry.register(registration, call.signal);
     return reply(201, user, { Location: location(user) });
@@ -63,14 +64,13 @@ async function put(registry: Registry, call: Call): Promise<Reply> {
   }
 }
 
-/** If-Match on a user to be: a user who is there is taken, one who is not matches nothing. */
-async function requireNobody(registry: Registry, login: string): Promise<void> {
-  try {
-    await registry.find(login);
-  } catch (error) {
+/** If-Match means a user who is there, and those are never overwritten: it creates nobody either. */
+async function refuseReplacement(registry: Registry, login: string): Promise<Reply> {
+  const present = await registry.find(login).catch((error: unknown) => {
     if (!(error instanceof RegistrarError) || error.code !== 'not-found') throw error;
     throw new RegistrarError('precondition-failed', 'If-Match asks for a user who is there, and there is none');
-  }
+  });
+  throw new RegistrarError('taken', `The login "${present.login}" is taken, and PUT overwrites nobody: PATCH changes a password`);
 }
 
 async function get(registry: Registry, call: Call): Promise<Reply> {
@@ -95,12 +95,12 @@ async function remove(registry: Registry, call: Call): Promise<Reply> {
 }
 
 async function list(registry: Registry, call: Call): Promise<Reply> {
-  const wantsStream = /(?:^|,)\s*application\/x-ndjson\s*(?:;|,|$)/i.test(call.headers.accept ?? '');
+  const wantsStream = acceptsNdjson(call.headers.accept ?? '');
   const query = readQuery(call.query, wantsStream ? ['after'] : ['limit', 'after']);
   if (wantsStream) {
     const first = await registry.list(query.after, streamUsers);
     const body = stream(registry, first, call.signal);
-    return { status: 200, headers: { 'Content-Type': 'application/x-ndjson' }, body };
+    return { status: 200, headers: { 'Content-Type': ndjson, Vary: 'Accept' }, body };
   }
   const limit = readNumber('limit', 'limit' in query ? query.limit : undefined, pageUsersDefault, 1, pageUsersMax);
   const { users, next } = await registry.list(query.after, limit);
@@ -110,7 +110,7 @@ async function list(registry: Registry, call: Call): Promise<Reply> {
   const tail = Buffer.from(`],"next":${nextUrl === undefined ? 'null' : JSON.stringify(nextUrl)}}\n`);
   return {
     status: 200,
-    headers: { 'Content-Type': 'application/json', ...(nextUrl === undefined ? {} : { Link: `<${nextUrl}>; rel="next"` }) },
+    headers: { 'Content-Type': 'application/json', Vary: 'Accept', ...(nextUrl === undefined ? {} : { Link: `<${nextUrl}>; rel="next"` }) },
     body: Buffer.concat([head, ...parts, tail]),
   };
 }
@@ -145,9 +145,22 @@ function loginOf(call: Call): string {
   return call.params.login ?? '';
 }
 
-function precondition(call: Call): ((user: User) => void) | undefined {
-  const header = call.headers['if-match'];
-  return header === undefined ? undefined : (user) => requireMatch(header, user);
+/** In the order of RFC 9110, 13.2.2. */
+function precondition({ headers }: Call): ((user: User) => void) | undefined {
+  const { 'if-match': ifMatch, 'if-none-match': ifNoneMatch } = headers;
+  if (ifMatch === undefined && ifNoneMatch === undefined) return undefined;
+  return (user) => {
+    requireMatch(ifMatch, user);
+    if (hasMatch(ifNoneMatch, user)) throw new RegistrarError('precondition-failed', 'If-None-Match names the user as it is');
+  };
+}
+
+/** Whether the client names NDJSON, and does not refuse it with a q of 0. */
+function acceptsNdjson(accept: string): boolean {
+  return accept.split(',').some((range) => {
+    const [type = '', ...parameters] = range.split(';').map((part) => part.trim().toLowerCase());
+    return type === ndjson && !parameters.some((parameter) => /^q=0(?:\.0*)?$/.test(parameter));
+  });
 }
 
 /** An RFC 9651 string in quotes, as the draft asks for, or the same without them. */

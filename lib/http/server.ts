@@ -6,11 +6,11 @@
 import http from 'node:http';
 import type { IncomingMessage, Server, ServerResponse } from 'node:http';
 import https from 'node:https';
-import type { AddressInfo } from 'node:net';
+import type { AddressInfo, Socket } from 'node:net';
 import type { Duplex } from 'node:stream';
 import { RegistrarError, messageOf, systemCode } from '../errors.ts';
 import type { Certificate } from './certificate.ts';
-import type { Handler } from './handler.ts';
+import type { Expectation, Handler } from './handler.ts';
 import { newRequestId } from './handler.ts';
 import { problem } from './problem.ts';
 
@@ -25,10 +25,11 @@ export const limits = {
   /** Nothing sent and nothing read: a client that does not take its answer. */
   socketTimeout: 30_000,
   maxHeaderSize: 8_192,
-  maxHeadersCount: 64,
-  maxRequestsPerSocket: 10_000,
+  /** After so many a connection is closed: it bounds what a leak could cost. */
+  requestsPerConnectionMax: 10_000,
   /** How long requests that are being answered may take when the service ends. */
   drainMs: 10_000,
+  lingerMs: 1_000,
 } as const;
 
 /** Mozilla's intermediate profile; TLS 1.3 has its own suites. */
@@ -49,37 +50,47 @@ export interface ServerOptions {
   readonly report: (line: string) => void;
 }
 
+/** A connection has one request at a time, and none behind the last. */
+interface Connection {
+  /** The answer that is not handed over yet. */
+  current: ServerResponse | undefined;
+  isClosing: boolean;
+  requests: number;
+}
+
 export class HttpServer {
   readonly #server: Server;
   readonly #isSecure: boolean;
-  /** Answers that have not been given yet. */
-  readonly #open = new Set<ServerResponse>();
+  readonly #handler: Handler;
+  readonly #connections = new WeakMap<Duplex, Connection>();
+  /** TCP connections, and where TLS is spoken those that have shaken hands. */
+  readonly #raw = new Set<Socket>();
+  readonly #secured = new Set<Socket>();
+  /** Answers that have not reached the kernel yet. */
+  readonly #answering = new Set<ServerResponse>();
   #isDraining = false;
 
-  private constructor(server: Server, isSecure: boolean) {
+  private constructor(server: Server, isSecure: boolean, handler: Handler) {
     this.#server = server;
     this.#isSecure = isSecure;
+    this.#handler = handler;
   }
 
   /** Listens. Throws `cannot-start` if the port is taken, the address is not ours, or it is not allowed. */
   static async listen(options: ServerOptions): Promise<HttpServer> {
     const { host, port, certificate, handler, connectionsMax } = options;
     const server = certificate === undefined ? plainServer() : secureServer(certificate);
-    const made = new HttpServer(server, certificate !== undefined);
-    server.maxHeadersCount = limits.maxHeadersCount;
-    server.maxRequestsPerSocket = limits.maxRequestsPerSocket;
+    const made = new HttpServer(server, certificate !== undefined, handler);
+    // The parser would drop the headers above a count, and what they forbid: the handler counts them.
+    server.maxHeadersCount = 0;
     server.maxConnections = connectionsMax;
     server.timeout = limits.socketTimeout;
-    const serve = (request: IncomingMessage, response: ServerResponse, wantsContinue: boolean): void => {
-      if (made.#isDraining) response.shouldKeepAlive = false;
-      made.#open.add(response);
-      response.once('close', () => made.#open.delete(response));
-      void handler(request, response, wantsContinue);
-    };
-    server.on('request', (request, response) => serve(request, response, false));
-    server.on('checkContinue', (request, response) => serve(request, response, true));
-    server.on('checkExpectation', (_request, response) => refuseExpectation(response));
-    server.on('clientError', (error: NodeJS.ErrnoException, socket) => answerUnparsable(error, socket));
+    server.on('connection', (socket) => remember(made.#raw, socket));
+    server.on('secureConnection', (socket) => remember(made.#secured, socket));
+    server.on('request', (request, response) => made.#serve(request, response, 'none'));
+    server.on('checkContinue', (request, response) => made.#serve(request, response, 'continue'));
+    server.on('checkExpectation', (request, response) => made.#serve(request, response, 'unknown'));
+    server.on('clientError', (error: NodeJS.ErrnoException, socket) => made.#answerUnparsable(error, socket));
     await new Promise<void>((resolve, reject) => {
       server.once('error', reject);
       server.listen({ host, port }, () => {
@@ -101,16 +112,101 @@ export class HttpServer {
 
   /** Accepts nothing more, answers what is being asked, and resolves when every connection is closed. */
   async drain(): Promise<void> {
+    await this.#close(limits.drainMs);
+  }
+
+  /** Closes every connection, whatever it is waiting for. */
+  async abort(): Promise<void> {
+    await this.#close(0);
+  }
+
+  async #close(ms: number): Promise<void> {
     this.#isDraining = true;
-    for (const response of this.#open) if (!response.headersSent) response.shouldKeepAlive = false;
     const closed = new Promise<void>((resolve) => {
       this.#server.close(() => resolve());
     });
-    this.#server.closeIdleConnections();
-    const timer = setTimeout(() => this.#server.closeAllConnections(), limits.drainMs);
+    for (const response of this.#answering) if (!response.headersSent) response.shouldKeepAlive = false;
+    const busy = new Set([...this.#answering].map(({ socket }) => socket));
+    const sockets = this.#isSecure ? this.#secured : this.#raw;
+    const ends = new Set([...this.#secured].map(remoteEnd));
+    for (const socket of sockets) if (!busy.has(socket) || ms === 0) socket.destroy();
+    for (const socket of this.#raw) if (this.#isSecure && !ends.has(remoteEnd(socket))) socket.destroy();
+    const timer = setTimeout(() => this.#server.closeAllConnections(), ms);
     await closed;
     clearTimeout(timer);
   }
+
+  #serve(request: IncomingMessage, response: ServerResponse, expectation: Expectation): void {
+    const { socket } = request;
+    const connection = this.#connectionOf(socket);
+    const { current } = connection;
+    if (current !== undefined || connection.isClosing) {
+      // Behind an answer that is not given (pipelining), or that is the last one: RFC 9112, 9.3.2 and 9.6.
+      // It is not carried out, and nothing more is read; its client sees the connection close and asks again.
+      connection.isClosing = true;
+      if (current !== undefined && !current.headersSent) current.shouldKeepAlive = false;
+      socket.pause();
+      return;
+    }
+    connection.current = response;
+    connection.requests++;
+    const isLast = this.#isDraining || connection.requests >= limits.requestsPerConnectionMax || request.httpVersion !== '1.1';
+    if (isLast) response.shouldKeepAlive = false;
+    this.#answering.add(response);
+    response.once('close', () => {
+      this.#answering.delete(response);
+      if (connection.isClosing || this.#isDraining) socket.destroySoon();
+    });
+    void this.#handler(request, response, expectation, (keepAlive) => {
+      if (keepAlive) connection.current = undefined;
+      else connection.isClosing = true;
+    });
+  }
+
+  #connectionOf(socket: Duplex): Connection {
+    let connection = this.#connections.get(socket);
+    if (connection === undefined) {
+      connection = { current: undefined, isClosing: false, requests: 0 };
+      this.#connections.set(socket, connection);
+    }
+    return connection;
+  }
+
+  /** What is no HTTP, or comes too slowly, gets one answer, and its connection is closed. */
+  #answerUnparsable(error: NodeJS.ErrnoException, socket: Duplex): void {
+    const connection = this.#connectionOf(socket);
+    // The last answer is on its way, and the connection is closed behind it.
+    if (connection.isClosing) return;
+    const { current } = connection;
+    connection.isClosing = true;
+    if (current?.req.complete === true) {
+      // It is what follows that is no HTTP: the request itself is answered, and then it is over.
+      if (!current.headersSent) current.shouldKeepAlive = false;
+      return;
+    }
+    // Two answers cannot stand in one another; a TLS failure has nobody to be answered.
+    if (!socket.writable || current?.headersSent === true || !isParserError(error.code)) {
+      socket.destroy();
+      return;
+    }
+    const { status, headers, body } = problem(unparsable(error.code), newRequestId());
+    const lines = Object.entries({ ...headers, 'Content-Length': Buffer.byteLength(String(body)), Connection: 'close' });
+    const head = lines.map(([name, value]) => `${name}: ${value}\r\n`).join('');
+    socket.end(`HTTP/1.1 ${status} ${http.STATUS_CODES[status]}\r\n${head}\r\n${String(body)}`);
+    // What still comes is read and dropped for a while: closing on it could take the answer away.
+    socket.resume();
+    setTimeout(() => socket.destroy(), limits.lingerMs).unref();
+  }
+}
+
+function remember(sockets: Set<Socket>, socket: Socket): void {
+  sockets.add(socket);
+  socket.once('close', () => sockets.delete(socket));
+}
+
+/** A TLS socket and the TCP socket below it have it in common. */
+function remoteEnd({ remoteAddress, remotePort }: Socket): string {
+  return `${remoteAddress} ${remotePort}`;
 }
 
 function plainServer(): Server {
@@ -140,25 +236,6 @@ const serverOptions: http.ServerOptions = {
   insecureHTTPParser: false,
   noDelay: true,
 };
-
-function refuseExpectation(response: ServerResponse): void {
-  const error = new RegistrarError('expectation-failed', 'The only expectation that is met is 100-continue');
-  const { status, headers, body } = problem(error, newRequestId());
-  response.writeHead(status, { ...headers, Connection: 'close' }).end(body);
-}
-
-/** What is no HTTP, or comes too slowly, gets one answer, and its connection is closed. */
-function answerUnparsable(error: NodeJS.ErrnoException, socket: Duplex): void {
-  // An answer that was begun cannot be begun again; a TLS failure has nobody to be answered.
-  if (!socket.writable || error.code === 'ECONNRESET' || !isParserError(error.code)) {
-    socket.destroy();
-    return;
-  }
-  const { status, headers, body } = problem(unparsable(error.code), newRequestId());
-  const lines = Object.entries({ ...headers, 'Content-Length': Buffer.byteLength(String(body)), Connection: 'close' });
-  const head = lines.map(([name, value]) => `${name}: ${value}\r\n`).join('');
-  socket.end(`HTTP/1.1 ${status} ${http.STATUS_CODES[status]}\r\n${head}\r\n${String(body)}`, () => socket.destroy());
-}
 
 function isParserError(code: string | undefined): boolean {
   return code !== undefined && (code.startsWith('HPE_') || code === 'ERR_HTTP_REQUEST_TIMEOUT');

@@ -41,6 +41,8 @@ interface Seat {
   readonly worker: Worker;
   task: Task | undefined;
   startedAt: number;
+  /** Its worker has died and the next one is not there yet. */
+  isOut: boolean;
 }
 
 /** Milliseconds for an iteration until one has been measured: a slow core of 2020. */
@@ -52,12 +54,19 @@ const msPerCall = 0.1;
 
 const nicest = 19;
 
+const reseatMs = 200;
+
 export class Hasher {
   readonly #options: HasherOptions;
   readonly #seats: Seat[] = [];
   readonly #queue = new Set<Task>();
   readonly #msPerIteration: Record<Digest, number> = { ...msPerIterationAtFirst };
-  #queuedMs = 0;
+  /** What waits, in what it takes and not in time: the estimate of the time may change meanwhile. */
+  readonly #waiting: Record<Digest, { calls: number; iterations: number }> = {
+    sha256: { calls: 0, iterations: 0 },
+    sha384: { calls: 0, iterations: 0 },
+    sha512: { calls: 0, iterations: 0 },
+  };
   #closed = false;
 
   constructor(options: HasherOptions) {
@@ -127,13 +136,13 @@ export class Hasher {
       };
       signal?.addEventListener('abort', leave, { once: true });
       this.#queue.add(task);
-      this.#queuedMs += this.#cost(task.kdf);
+      this.#count(task.kdf, 1);
       this.#dispatch();
     });
   }
 
   #refuseIfOverloaded(): void {
-    const idle = this.#seats.some((seat) => seat.task === undefined);
+    const idle = this.#seats.some((seat) => seat.task === undefined && !seat.isOut);
     if (idle && this.#queue.size === 0) return;
     const waitMs = this.#waitMs();
     if (waitMs <= this.#options.waitMsMax && this.#queue.size < this.#options.queueMax) return;
@@ -148,7 +157,10 @@ export class Hasher {
   /** How long a task that came now would wait: what is queued and what still runs, over all workers. */
   #waitMs(): number {
     const now = performance.now();
-    let ms = this.#queuedMs;
+    let ms = 0;
+    for (const [digest, { calls, iterations }] of Object.entries(this.#waiting) as [Digest, { calls: number; iterations: number }][]) {
+      ms += calls * msPerCall + iterations * this.#msPerIteration[digest];
+    }
     for (const { task, startedAt } of this.#seats) {
       if (task !== undefined) ms += Math.max(0, this.#cost(task.kdf) - (now - startedAt));
     }
@@ -161,14 +173,19 @@ export class Hasher {
 
   #take(task: Task): boolean {
     if (!this.#queue.delete(task)) return false;
-    // The estimate may have moved since the task came: an empty queue costs nothing.
-    this.#queuedMs = this.#queue.size === 0 ? 0 : Math.max(0, this.#queuedMs - this.#cost(task.kdf));
+    this.#count(task.kdf, -1);
     return true;
+  }
+
+  #count({ digest, iterations }: Kdf, sign: 1 | -1): void {
+    const waiting = this.#waiting[digest] ?? { calls: 0, iterations: 0 };
+    waiting.calls += sign;
+    waiting.iterations += sign * iterations;
   }
 
   #dispatch(): void {
     for (const seat of this.#seats) {
-      if (seat.task !== undefined) continue;
+      if (seat.task !== undefined || seat.isOut) continue;
       const [task] = this.#queue;
       if (task === undefined) return;
       this.#take(task);
@@ -184,7 +201,7 @@ export class Hasher {
   #seat(nice: number): Seat {
     // No loader of the main thread is wanted there, and no flag of its.
     const worker = new Worker(new URL('./hash-worker.js', import.meta.url), { workerData: { nice }, execArgv: [] });
-    const seat: Seat = { worker, task: undefined, startedAt: 0 };
+    const seat: Seat = { worker, task: undefined, startedAt: 0, isOut: false };
     worker.unref();
     worker.on('message', (answer: Answer) => this.#finish(seat, answer));
     worker.on('error', (cause) => this.#replace(seat, nice, cause));
@@ -208,9 +225,14 @@ export class Hasher {
   /** A worker that dies (out of memory) takes its task with it and no more. */
   #replace(seat: Seat, nice: number, cause: unknown): void {
     const place = this.#seats.indexOf(seat);
+    seat.isOut = true;
     seat.task?.reject(new RegistrarError('internal', 'A hash worker has died', { cause }));
-    if (this.#closed || place < 0) return;
-    this.#seats[place] = this.#seat(nice);
-    this.#dispatch();
+    seat.task = undefined;
+    // Not at once: one that dies as soon as it lives would take a core for that alone.
+    setTimeout(() => {
+      if (this.#closed || place < 0) return;
+      this.#seats[place] = this.#seat(nice);
+      this.#dispatch();
+    }, reseatMs).unref();
   }
 }

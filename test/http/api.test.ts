@@ -1,4 +1,6 @@
 import assert from 'node:assert/strict';
+import { readFileSync, writeFileSync } from 'node:fs';
+import { join } from 'node:path';
 import { test } from 'node:test';
 import { openService, readUsersFile } from '../helper/service.ts';
 import type { Answer, AskOptions } from '../helper/service.ts';
@@ -63,6 +65,8 @@ const scenarios: readonly Scenario[] = [
   { name: 'PATCH If-Match', path: '/user/alice', options: send('PATCH', { password: horse }, { 'If-Match': '"7.7", "1.3"' }), status: 200, json: { version: 4 } },
   { name: 'PATCH to a common password', path: '/user/alice', options: send('PATCH', { password: 'iloveyou' }), status: 422, json: { errors: [{ detail: 'The password is on the list of common passwords', pointer: '#/password' }] } },
   { name: 'PATCH of nobody', path: '/user/nobody', options: send('PATCH', { password: horse }), status: 404 },
+  { name: 'PATCH If-None-Match: *', path: '/user/alice', options: send('PATCH', { password: horse }, { 'If-None-Match': '*' }), status: 412 },
+  { name: 'DELETE If-None-Match of what is there', path: '/user/alice', options: send('DELETE', undefined, { 'If-None-Match': '"1.4"' }), status: 412 },
   { name: 'DELETE If-Match that fails', path: '/user/alice', options: send('DELETE', undefined, { 'If-Match': '"1.1"' }), status: 412 },
   { name: 'DELETE If-Match', path: '/user/alice', options: send('DELETE', undefined, { 'If-Match': '"1.4"' }), status: 204, headers: { 'content-type': undefined, 'content-length': undefined } },
   { name: 'DELETE again', path: '/user/alice', options: send('DELETE'), status: 404 },
@@ -161,6 +165,9 @@ test('api: everybody as NDJSON, one line each', async (t) => {
   const rest = await ask(next.replace('&limit=10', ''), ndjson);
   assert.equal(rest.text.split('\n').length - 1, 2);
   assert.equal((await ask('/user/?limit=10', ndjson)).status, 400);
+  const refusing = await ask('/user/', { headers: { Accept: 'application/json, application/x-ndjson;q=0' } });
+  assert.equal(refusing.headers['content-type'], 'application/json');
+  assert.equal(refusing.headers.vary, 'Accept');
   assert.equal((await ask('/user/', { ...ndjson, method: 'HEAD' })).text, '');
 });
 
@@ -185,6 +192,19 @@ test('api: an Idempotency-Key repeats the answer that was missed', async (t) => 
   const lines = readUsersFile(data);
   assert.equal(lines.length, 3);
   assert.ok(!JSON.stringify(lines).includes('8e03978e'));
+});
+
+test('api: a damaged line is told to the operator, and to a client no more than where to look', async (t) => {
+  const { ask, data, reports } = await openService(t);
+  await ask('/user/', post(alice));
+  const path = join(data, 'users.jsonl');
+  const bytes = readFileSync(path);
+  bytes[bytes.length - 30]! ^= 1;
+  writeFileSync(path, bytes);
+  const { status, json } = await ask('/user/alice');
+  assert.equal(status, 500);
+  assert.doesNotMatch(json.detail, /users|line|byte/);
+  assert.match(reports.at(-1) ?? '', new RegExp(`${json.request} failed: corrupt: .*line at byte`));
 });
 
 test('api: many registrations of one login at once give it to one', async (t) => {

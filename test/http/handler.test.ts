@@ -14,7 +14,7 @@ async function serve(t: TestContext, table: Readonly<Record<string, Route>>): Pr
   const reports: string[] = [];
   const routes = Object.entries(table).map(([pattern, route]) => ({ method: 'GET', pattern, route }));
   const handler = createHandler({ routes, admit: () => undefined, report: (line) => reports.push(line) });
-  const server = http.createServer((request, response) => void handler(request, response, false));
+  const server = http.createServer((request, response) => void handler(request, response, 'none', () => undefined));
   server.listen(0, '127.0.0.1');
   await once(server, 'listening');
   t.after(() => {

@@ -3,7 +3,7 @@ import { once } from 'node:events';
 import { connect as connectPlain } from 'node:net';
 import { test } from 'node:test';
 import { connect } from 'node:tls';
-import { HttpServer } from '../../lib/http/server.ts';
+import { HttpServer, limits } from '../../lib/http/server.ts';
 import { cheap, openService, spawnService } from '../helper/service.ts';
 import { connectRaw, sendRaw } from '../helper/raw.ts';
 import { until } from '../helper/temporary.ts';
@@ -61,11 +61,18 @@ test('server: what two servers may read in two ways is refused, and the connecti
   }
 });
 
-test('server: pipelined requests are refused, requests one after the other are not', async (t) => {
-  const { url } = await openService(t);
+test('server: what is pipelined is not carried out, and requests one after the other are', async (t) => {
+  const { url, ask } = await openService(t);
   const get = `GET /user/ HTTP/1.1\r\n${host}\r\n`;
-  const answer = await sendRaw(url, [`${get}${get}${get}`]);
-  assert.deepEqual(answer.match(/HTTP\/1\.1 \d+/g), ['HTTP/1.1 200', 'HTTP/1.1 400']);
+  const put = (login: string): string => {
+    const text = '{"password":"correct horse"}';
+    return `PUT /user/${login} HTTP/1.1\r\n${host}Content-Length: ${text.length}\r\n\r\n${text}`;
+  };
+  const answer = await sendRaw(url, [`${put('alice')}${put('bob')}${put('carol')}${get.repeat(200)}`]);
+  assert.deepEqual(answer.match(/HTTP\/1\.1 \d+/g), ['HTTP/1.1 201']);
+  assert.match(answer, /\r\nConnection: close\r\n/);
+  const { users } = (await ask('/user/')).json;
+  assert.deepEqual(users.map(({ login }: { login: string }) => login), ['alice']);
   const socket = await connectRaw(url);
   let text = '';
   socket.on('data', (chunk) => (text += chunk.toString('latin1')));
@@ -75,6 +82,50 @@ test('server: pipelined requests are refused, requests one after the other are n
   }
   socket.destroy();
   assert.equal(text.match(/HTTP\/1\.1 200/g)?.length, 50);
+});
+
+test('server: nothing is carried out behind an answer after which the connection is closed', async (t) => {
+  const { url, ask } = await openService(t);
+  const text = '{"password":"correct horse"}';
+  const put = `PUT /user/mallory HTTP/1.1\r\n${host}Content-Length: ${text.length}\r\n\r\n${text}`;
+  const before: [name: string, request: string, status: number][] = [
+    ['two hosts', `GET /user/ HTTP/1.1\r\n${host}${host}\r\n`, 400],
+    ['an unknown expectation', `GET /user/ HTTP/1.1\r\n${host}Expect: foo\r\n\r\n`, 417],
+    ['HTTP/1.0 that wants to stay', `GET /user/ HTTP/1.0\r\n${host}Connection: keep-alive\r\n\r\n`, 403],
+    ['a body that nobody reads', `POST /nothing HTTP/1.1\r\n${host}Content-Length: 3\r\n\r\nabc`, 404],
+    ['a wish to close', `GET /user/ HTTP/1.1\r\n${host}Connection: close\r\n\r\n`, 200],
+  ];
+  for (const [name, request, status] of before) {
+    const answer = await sendRaw(url, [request + put]);
+    assert.deepEqual(answer.match(/^HTTP\/1\.1 \d+/gm), [`HTTP/1.1 ${status}`], name);
+  }
+  assert.deepEqual((await ask('/user/')).json.users, []);
+});
+
+test('server: headers above a count are refused, not dropped with what they forbid', async (t) => {
+  const { url } = await openService(t);
+  const fillers = (n: number): string => Array.from({ length: n }, (_, k) => `a${k}: b\r\n`).join('');
+  const ask = (last: string, n: number): Promise<string> => sendRaw(url, [`GET /user/ HTTP/1.1\r\n${host}${fillers(n)}${last}Connection: close\r\n\r\n`]);
+  assert.match(await ask('', 60), /^HTTP\/1\.1 200 /);
+  assert.match(await ask('X-Forwarded-For: 192.0.2.1\r\n', 60), /^HTTP\/1\.1 403 /);
+  for (const n of [63, 64, 100, 500]) assert.match(await ask('X-Forwarded-For: 192.0.2.1\r\n', n), /^HTTP\/1\.1 431 /);
+});
+
+test('server: garbage behind a request that is being answered does not end up in the answer', async (t) => {
+  const { url, ask } = await openService(t, ['--kdf', 'pbkdf2:sha256:300000']);
+  const text = '{"password":"correct horse"}';
+  const answer = await sendRaw(url, [`PUT /user/alice HTTP/1.1\r\n${host}Content-Length: ${text.length}\r\n\r\n${text}`, '\x01garbage\r\n\r\n']);
+  assert.match(answer, /^HTTP\/1\.1 201 /);
+  assert.doesNotMatch(answer, / 400 /);
+  assert.equal((await ask('/user/')).status, 200);
+});
+
+test('server: whoever sends too much is told so, however much it is', async (t) => {
+  const { url } = await openService(t);
+  for (const length of [20_000, 2_000_000]) {
+    const head = `POST /user/ HTTP/1.1\r\n${host}Content-Length: ${length}\r\n\r\n`;
+    for (let n = 0; n < 5; n++) assert.match(await sendRaw(url, [Buffer.concat([Buffer.from(head), Buffer.alloc(length, 0x20)])]), /^HTTP\/1\.1 413 /);
+  }
 });
 
 test('server: 100 Continue is sent for a body that is wanted, and only for one', async (t) => {
@@ -195,18 +246,26 @@ test('server: past the deadline of the hash queue it answers 503 with Retry-Afte
   assert.deepEqual([...statuses].sort(), [201, 503]);
 });
 
-test('server: the first signal lets what runs finish, and exits 0', async (t) => {
+test('server: the first signal lets what runs finish, waits for nobody else, and exits 0', async (t) => {
   const service = await spawnService(t, { args: ['--kdf', 'pbkdf2:sha256:2000000'] });
-  const idle = await connectRaw(service.url);
-  idle.on('error', () => undefined);
+  const { port } = new URL(service.url);
+  const others = [
+    await connectRaw(service.url), // says nothing
+    await connectRaw(service.url), // will have said half of a request
+    connectPlain(Number(port), '127.0.0.1'), // does not even shake hands
+  ];
+  for (const socket of others) socket.on('error', () => undefined);
+  others[1]?.write('GET /user/ HTTP/1.1\r\nHo');
+  t.after(() => others.forEach((socket) => socket.destroy()));
   const running = service.ask('/user/alice', { method: 'PUT', body: { password: 'correct horse' } });
   await until(async () => (await service.ask('/user/')).status === 200, 'an answer');
   service.child.kill('SIGTERM');
   const { status, headers } = await running;
   assert.equal(status, 201);
   assert.equal(headers.connection, 'close');
-  idle.destroy();
-  assert.equal(await service.ended, 0);
+  // Otherwise it would be the end of its patience that ends it.
+  const impatient = new Promise((resolve) => setTimeout(resolve, limits.drainMs * 0.7, 'waited').unref());
+  assert.equal(await Promise.race([service.ended, impatient]), 0);
   assert.match(service.stderr(), /^registrar: WARNING.*OWASP|^$/);
 });
 

@@ -122,7 +122,8 @@ async function setAside({ fs, path, now, report }: Place, log: UserLog): Promise
   const bytes = log.size - log.end;
   try {
     const copy = await copyTornTail(fs, log, now());
-    report(`"${path}" ended in a write that was cut off, by a crash or by a copy made while it was going on: its ${bytes} bytes are now "${copy}"`);
+    const why = 'by a crash, or by a copy made while it was going on';
+    report(`"${path}" ended in a write that was cut off, ${why}: its ${bytes} bytes are now "${copy}"`);
   } catch (cause) {
     if (!noRoom(cause)) throw cause;
     throw new RegistrarError('storage-full', 'There is no room to set a torn tail aside: the store is read-only', { cause });
