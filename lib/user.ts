@@ -62,6 +62,7 @@ export type LoginResult = { readonly login: string } | { readonly problem: strin
 /** Makes the canonical login of what somebody typed, or says which rule it breaks. */
 export function parseLogin(input: string): LoginResult {
   if (input.length > loginUnitsMax) return { problem: tooLong };
+  if (asciiLogin.test(input) && letterOrDigit.test(input)) return { login: input };
   if (!input.isWellFormed()) return { problem: 'The login holds half a surrogate pair: it is not Unicode text' };
   const login = canonical(input);
   if (asciiLogin.test(login)) {

@@ -93,12 +93,12 @@ export function createHandler({ routes, admit, report }: HandlerOptions): Handle
   };
 }
 
-async function answer(
+function answer(
   router: Router<Route>,
   request: IncomingMessage,
   response: ServerResponse,
   wantsContinue: boolean,
-): Promise<Reply> {
+): Promise<Reply> | Reply {
   const { method = '', url = '' } = request;
   if (method === 'OPTIONS' && url === '*') return { status: 204, headers: { Allow: 'DELETE, GET, HEAD, OPTIONS, PATCH, POST, PUT' } };
   const [path = '', query = ''] = splitTarget(url);
@@ -162,7 +162,10 @@ function checkMessage(request: IncomingMessage): void {
   if (coding !== undefined && coding.toLowerCase() !== 'chunked') throw malformed('the only transfer coding is chunked');
   for (const name of singleHeaders) {
     let times = 0;
-    for (let n = 0; n < rawHeaders.length; n += 2) if (rawHeaders[n]?.toLowerCase() === name) times++;
+    for (let n = 0; n < rawHeaders.length; n += 2) {
+      const raw = rawHeaders[n];
+      if (raw?.length === name.length && raw.toLowerCase() === name) times++;
+    }
     if (times > 1) throw malformed(`the header ${name} stands there ${times} times`);
     if (times === 0 && name === 'host' && request.httpVersion === '1.1') throw malformed('it has no header host');
   }

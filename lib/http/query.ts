@@ -5,6 +5,7 @@ import { RegistrarError } from '../errors.ts';
 /** @returns the values by name. Throws `malformed`. */
 export function readQuery<Name extends string>(query: string, known: readonly Name[]): Partial<Record<Name, string>> {
   const values: Partial<Record<Name, string>> = {};
+  if (query === '') return values;
   for (const [name, value] of new URLSearchParams(query)) {
     const found = known.find((other) => other === name);
     if (found === undefined) {

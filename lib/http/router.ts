@@ -37,7 +37,7 @@ export class Router<Handler> {
 
   /** Throws a URIError if the path's percent-encoding is not that of UTF-8 text. */
   find(method: string, path: string): Lookup<Handler> {
-    const segments = split(path).map((segment) => decodeURIComponent(segment));
+    const segments = split(path).map((segment) => (segment.includes('%') ? decodeURIComponent(segment) : segment));
     for (const { segments: pattern, handlers } of this.#resources) {
       const params = matchSegments(pattern, segments);
       if (params === undefined) continue;
@@ -57,7 +57,8 @@ function split(path: string): string[] {
 function matchSegments(pattern: readonly string[], segments: readonly string[]): Record<string, string> | undefined {
   if (pattern.length !== segments.length) return undefined;
   const params: Record<string, string> = {};
-  for (const [n, part] of pattern.entries()) {
+  for (let n = 0; n < pattern.length; n++) {
+    const part = pattern[n] ?? '';
     const segment = segments[n] ?? '';
     if (part.startsWith('{')) {
       if (segment === '') return undefined;

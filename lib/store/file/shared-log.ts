@@ -121,15 +121,21 @@ export class SharedLog {
    * read from at once: after the next turn of the event loop it may be closed.
    */
   async current(): Promise<UserLog> {
+    const log = this.ready();
+    if (log !== undefined) return log;
+    await this.#oneAtATime(() => this.#catchUp());
+    return this.#log;
+  }
+
+  /** The same where there is nothing to catch up with, which is so for most reads: it costs no promise. */
+  ready(): UserLog | undefined {
     if (this.#failed !== undefined) throw this.#failed;
     if (this.#isCurrent) {
       this.#look();
       return this.#log;
     }
     const mark = this.#place.mark.read();
-    if (mark !== undefined && isOf(mark, this.#log) && mark.end <= this.#log.end) return this.#log;
-    await this.#oneAtATime(() => this.#catchUp());
-    return this.#log;
+    return mark !== undefined && isOf(mark, this.#log) && mark.end <= this.#log.end ? this.#log : undefined;
   }
 
   /** Takes the lock, if it is not held still, and catches up with whoever had it before. */

@@ -114,7 +114,7 @@ export class FileUserStore implements UserStore {
 
   async #read<T>(use: (log: UserLog) => T): Promise<T> {
     try {
-      return use(await this.#shared.current());
+      return use(this.#shared.ready() ?? (await this.#shared.current()));
     } catch (error) {
       throw asStoreError(error, 'unavailable');
     }
