@@ -9,7 +9,7 @@ CERTS ?= certs
 # Node 22.18 and up run TypeScript as it is; Node 20 does with tsx.
 RUN = $(NODE) $(shell $(NODE) -p 'process.features.typescript ? "" : "--import tsx"')
 
-.PHONY: help run cert test check types tidy coverage build bench clean
+.PHONY: help run cert test check types tidy coverage crash powercut build bench clean
 .DEFAULT_GOAL := help
 
 help: ## lists the targets
@@ -62,6 +62,13 @@ tidy: node_modules
 coverage: node_modules
 	@node_modules/.bin/c8 --all --include 'lib/**' --exclude lib/user-store.ts --exclude lib/http/message.ts --check-coverage --lines 95 --branches 95 \
 	  --functions 0 --statements 95 --reporter text --reporter text-summary $(NODE) --test
+
+crash: node_modules ## kills processes under load, TRIALS=30 times
+	@TRIALS='$(or $(TRIALS),30)' $(RUN) --test test/crash.test.ts
+
+powercut: node_modules ## cuts the power of a file system in an image, TRIALS=10 times; as root, with xfsprogs
+	@$(RUN) test/trial/powercut.ts ext4 '$(or $(TRIALS),10)'
+	@$(RUN) test/trial/powercut.ts xfs '$(or $(TRIALS),10)'
 
 build: node_modules ## makes dist/: plain JavaScript that runs with no node_modules
 	@rm -rf dist

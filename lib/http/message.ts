@@ -3,7 +3,6 @@
 import type { IncomingHttpHeaders } from 'node:http';
 
 export interface Call {
-  readonly method: string;
   readonly params: Readonly<Record<string, string>>;
   /** The query as it stands behind the `?`. */
   readonly query: string;

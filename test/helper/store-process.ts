@@ -5,7 +5,6 @@
 
 import { fork } from 'node:child_process';
 import type { ChildProcess } from 'node:child_process';
-import { once } from 'node:events';
 import type { TestContext } from 'node:test';
 import { fileURLToPath } from 'node:url';
 import { nodeFileSystem } from '../../lib/store/file/file-system.ts';
@@ -60,7 +59,9 @@ export async function spawnStore(
   const child = fork(script, [file, String(lockWaitMsMax), ...more], { cwd: root, execArgv: [...loader], stdio: ['ignore', 'inherit', 'pipe', 'ipc'] });
   let stderr = '';
   child.stderr?.on('data', (chunk) => (stderr += chunk));
-  const ended = once(child, 'exit');
+  // What cannot be sent any more is told by the process's end.
+  child.on('error', () => undefined);
+  const ended = new Promise<void>((resolve) => child.once('exit', () => resolve()));
   t.after(async () => {
     if (child.exitCode === null && child.signalCode === null) {
       child.kill('SIGKILL');
@@ -86,7 +87,7 @@ export async function spawnStore(
     tell: (command) =>
       new Promise((resolve, reject) => {
         waiting.set(++count, { resolve, reject });
-        child.send({ n: count, command });
+        child.send({ n: count, command }, () => undefined);
       }),
   };
 }
