@@ -22,7 +22,9 @@ export function hasMatch(header: string | undefined, user: User): boolean {
 }
 
 function tags(name: string, header: string): string[] {
-  if (/^\s*(?:W\/)?"[^"]*"(?:\s*,\s*(?:W\/)?"[^"]*")*\s*$/.test(header)) return header.match(/(?:W\/)?"[^"]*"/g) ?? [];
+  if (/^\s*(?:W\/)?"[^"]*"(?:\s*,\s*(?:W\/)?"[^"]*")*\s*$/.test(header)) {
+    return Array.from(header.matchAll(/(?:W\/)?"[^"]*"/g), ([tag]) => tag);
+  }
   const fields = [{ detail: 'It has to be *, or ETags in quotes, as in "1.1"', parameter: name }];
   throw new RegistrarError('malformed', `${name} cannot be read: an ETag stands in quotes, as in "1.1"`, { fields });
 }

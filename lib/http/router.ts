@@ -58,8 +58,8 @@ function matchSegments(pattern: readonly string[], segments: readonly string[]):
   if (pattern.length !== segments.length) return undefined;
   const params: Record<string, string> = {};
   for (let n = 0; n < pattern.length; n++) {
-    const part = pattern[n] ?? '';
-    const segment = segments[n] ?? '';
+    const part = pattern[n]!;
+    const segment = segments[n]!;
     if (part.startsWith('{')) {
       if (segment === '') return undefined;
       params[part.slice(1, -1)] = segment;

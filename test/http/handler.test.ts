@@ -97,7 +97,9 @@ test('handler: a stream goes as fast as its reader, and stops when the reader le
 test('handler: the signal of a call is aborted when its client leaves, and not when it was answered', async (t) => {
   const signals: AbortSignal[] = [];
   const { url } = await serve(t, {
-    '/waits': async ({ signal }) => {
+    '/waits': async (call) => {
+      const { signal } = call;
+      assert.equal(call.signal, signal);
       signals.push(signal);
       await new Promise((resolve) => signal.addEventListener('abort', resolve));
       throw signal.reason;

@@ -5,14 +5,14 @@ import https from 'node:https';
 import { join } from 'node:path';
 import { test } from 'node:test';
 import { encodeHeader, encodeUser } from '../../lib/store/file/record.ts';
-import { spawnService } from '../helper/service.ts';
+import { cheap, openService, spawnService } from '../helper/service.ts';
 import { temporaryDirectory, until } from '../helper/temporary.ts';
 import { candidate } from '../helper/user-store-contract.ts';
 
 const users = 60_000;
 
 /** A file as compaction would leave it: each line a batch of its own. */
-function fill(directory: string): void {
+function fill(directory: string, users: number): void {
   const seed = 7;
   const lines = [encodeHeader({ version: 1, created: 'x', nextId: 1, seed })];
   let offset = lines[0]!.length;
@@ -26,7 +26,7 @@ function fill(directory: string): void {
 
 test('stream: a slow reader of everybody holds nothing up and takes no memory, and gets everybody', { skip: process.platform !== 'linux' }, async (t) => {
   const data = temporaryDirectory(t);
-  fill(data);
+  fill(data, users);
   const { ask, url, child } = await spawnService(t, { data });
   assert.equal((await ask(`/user/user${users}`)).json.id, users);
   const request = https.request(new URL('/user/', url), { headers: { Accept: 'application/x-ndjson' }, rejectUnauthorized: false });
@@ -51,4 +51,13 @@ test('stream: a slow reader of everybody holds nothing up and takes no memory, a
   leaving.destroy();
   await until(async () => (await ask('/user/user2')).status === 200, 'an answer');
   child.kill('SIGTERM');
+});
+
+test('stream: everybody is more than a page of the store, each once and in order', async (t) => {
+  const data = temporaryDirectory(t);
+  fill(data, 2_500);
+  const { ask } = await openService(t, [...cheap, '--data', data]);
+  const { text } = await ask('/user/', { headers: { Accept: 'application/x-ndjson' } });
+  const ids = text.trimEnd().split('\n').map((line) => JSON.parse(line).id);
+  assert.deepEqual(ids, Array.from({ length: 2_500 }, (_, n) => n + 1));
 });

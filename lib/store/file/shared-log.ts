@@ -117,17 +117,9 @@ export class SharedLog {
   }
 
   /**
-   * The log, with every write in it that was acknowledged by any process before this call. It is to be
-   * read from at once: after the next turn of the event loop it may be closed.
+   * The log, with every write in it that was acknowledged by any process before this call; undefined if
+   * there is something to catch up with first, which is rare.
    */
-  async current(): Promise<UserLog> {
-    const log = this.ready();
-    if (log !== undefined) return log;
-    await this.#oneAtATime(() => this.#catchUp());
-    return this.#log;
-  }
-
-  /** The same where there is nothing to catch up with, which is so for most reads: it costs no promise. */
   ready(): UserLog | undefined {
     if (this.#failed !== undefined) throw this.#failed;
     if (this.#isCurrent) {
@@ -136,6 +128,12 @@ export class SharedLog {
     }
     const mark = this.#place.mark.read();
     return mark !== undefined && isOf(mark, this.#log) && mark.end <= this.#log.end ? this.#log : undefined;
+  }
+
+  /** The same, caught up. It is to be read from at once: after a turn of the event loop it may be closed. */
+  async current(): Promise<UserLog> {
+    await this.#oneAtATime(() => this.#catchUp());
+    return this.#log;
   }
 
   /** Takes the lock, if it is not held still, and catches up with whoever had it before. */

@@ -428,6 +428,21 @@ test('file: after its lock directory was removed a reader does not go on with wh
   assert.equal((await reader.find('alice'))?.login, 'alice');
   rmSync(join(directory, 'users.jsonl.lock', 'durable'));
   await assert.rejects(reader.find('alice'), { code: 'unavailable' });
+  // The next write leaves a new mark.
+  await writer.create(candidate('bob'));
+  assert.equal((await reader.find('bob'))?.login, 'bob');
+});
+
+test('file system: what the system says is passed on, and what is missing is undefined', async (t) => {
+  const directory = temporaryDirectory(t);
+  const path = join(directory, 'file');
+  writeFileSync(path, 'x');
+  await assert.rejects(nodeFileSystem.datasync(1_000_000), { code: 'EBADF' });
+  assert.throws(() => nodeFileSystem.readLink(join(path, 'below')), { code: 'ENOTDIR' });
+  assert.equal(nodeFileSystem.readLink(path), undefined);
+  assert.equal(nodeFileSystem.readLink(join(directory, 'nothing')), undefined);
+  assert.equal(nodeFileSystem.stat(join(directory, 'nothing')), undefined);
+  nodeFileSystem.unlink(join(directory, 'nothing'));
 });
 
 test('file: the next process writes anew what another could not sync, and does not sync it again', async (t) => {
