@@ -45,7 +45,7 @@ const singleHeaders = ['host', 'content-type', 'authorization', 'content-length'
 const headersMax = 64;
 
 /** A body that nobody wants is read for so long, lest closing on it takes the answer away from its reader. */
-const lingerMs = 1_000;
+export const lingerMs = 1_000;
 const lingerBytesMax = 8 << 20;
 
 /** One for each process, then a number: enough to find a request in the log. */

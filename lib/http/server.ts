@@ -11,7 +11,7 @@ import type { Duplex } from 'node:stream';
 import { RegistrarError, messageOf, systemCode } from '../errors.ts';
 import type { Certificate } from './certificate.ts';
 import type { Expectation, Handler } from './handler.ts';
-import { newRequestId } from './handler.ts';
+import { lingerMs, newRequestId } from './handler.ts';
 import { problem } from './problem.ts';
 
 export const limits = {
@@ -29,7 +29,6 @@ export const limits = {
   requestsPerConnectionMax: 10_000,
   /** How long requests that are being answered may take when the service ends. */
   drainMs: 10_000,
-  lingerMs: 1_000,
 } as const;
 
 /** Mozilla's intermediate profile; TLS 1.3 has its own suites. */
@@ -195,7 +194,7 @@ export class HttpServer {
     socket.end(`HTTP/1.1 ${status} ${http.STATUS_CODES[status]}\r\n${head}\r\n${String(body)}`);
     // What still comes is read and dropped for a while: closing on it could take the answer away.
     socket.resume();
-    setTimeout(() => socket.destroy(), limits.lingerMs).unref();
+    setTimeout(() => socket.destroy(), lingerMs).unref();
   }
 }
 

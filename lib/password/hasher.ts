@@ -159,7 +159,7 @@ export class Hasher {
     const now = performance.now();
     let ms = 0;
     for (const [digest, { calls, iterations }] of Object.entries(this.#waiting) as [Digest, { calls: number; iterations: number }][]) {
-      ms += calls * msPerCall + iterations * this.#msPerIteration[digest];
+      ms += this.#cost({ digest, iterations }, calls);
     }
     for (const { task, startedAt } of this.#seats) {
       if (task !== undefined) ms += Math.max(0, this.#cost(task.kdf) - (now - startedAt));
@@ -167,8 +167,8 @@ export class Hasher {
     return ms / this.#seats.length;
   }
 
-  #cost(kdf: Kdf): number {
-    return msPerCall + kdf.iterations * this.#msPerIteration[kdf.digest];
+  #cost({ digest, iterations }: Kdf, calls = 1): number {
+    return calls * msPerCall + iterations * this.#msPerIteration[digest];
   }
 
   #take(task: Task): boolean {
@@ -178,7 +178,7 @@ export class Hasher {
   }
 
   #count({ digest, iterations }: Kdf, sign: 1 | -1): void {
-    const waiting = this.#waiting[digest] ?? { calls: 0, iterations: 0 };
+    const waiting = this.#waiting[digest];
     waiting.calls += sign;
     waiting.iterations += sign * iterations;
   }

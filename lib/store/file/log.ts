@@ -89,10 +89,6 @@ export class UserLog {
     return this.#end;
   }
 
-  get lines(): number {
-    return this.#lines;
-  }
-
   get nextId(): number {
     return Math.max(this.header.nextId, this.index.lastId + 1);
   }

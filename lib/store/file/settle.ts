@@ -70,7 +70,7 @@ export async function settle(place: Place, current: UserLog | undefined, switchT
   }
   const damage = await log.advance(size);
   if (damage !== undefined) assertTorn(log, damage, known);
-  if (size !== known) writeMark(place, log);
+  if (size !== known) writeMark(place, log, log.end);
   if (damage === undefined) return;
   await setAside(place, log);
   await cutBack(log);
@@ -114,8 +114,9 @@ async function makeUsersFile({ fs, path, temporary, now }: Place, current: UserL
   await makeFile(fs, path, temporary, encodeHeader(header));
 }
 
-function writeMark({ mark }: Place, log: UserLog): void {
-  mark.write({ boot: bootId, inode: log.inode, seed: log.header.seed, end: log.end });
+/** Says that the file is durable up to `end`, for all who read it. */
+export function writeMark({ mark }: Place, { inode, header }: UserLog, end: number): void {
+  mark.write({ boot: bootId, inode, seed: header.seed, end });
 }
 
 async function setAside({ fs, path, now, report }: Place, log: UserLog): Promise<void> {
@@ -147,7 +148,7 @@ async function writeAnew(place: Place, known: number | undefined, switchTo: (log
     const log = UserLog.open(fs, path);
     const wrong = await log.advance(old.end);
     if (wrong !== undefined || log.end !== old.end) throw new DiskFailure('The new file does not say what the old one did');
-    writeMark(place, log);
+    writeMark(place, log, log.end);
     switchTo(log);
   } catch (cause) {
     if (!noRoom(cause)) throw cause;

@@ -16,9 +16,10 @@ import { RegistrarError, messageOf, noRoom, systemCode } from '../../errors.ts';
 import type { FileSystem } from './file-system.ts';
 import { bootId } from './identity.ts';
 import { FileLock } from './lock.ts';
-import { UserLog, corruption } from './log.ts';
+import { UserLog } from './log.ts';
 import { DurableMark } from './mark.ts';
-import { DiskFailure, assertAlone, assertNotCut, cutBack, isOf, isSuspect, settle, suspectPath, sync } from './settle.ts';
+import { assertTorn } from './recover.ts';
+import { DiskFailure, assertAlone, assertNotCut, cutBack, isOf, isSuspect, settle, suspectPath, sync, writeMark } from './settle.ts';
 import type { Place } from './settle.ts';
 
 /** Between the new file's name and its mark lies one sync of a directory: readers try again so often. */
@@ -226,7 +227,7 @@ export class SharedLog {
   async #advance(durableEnd: number): Promise<void> {
     assertNotCut(this.#place, this.#log, durableEnd);
     const damage = await this.#log.advance(durableEnd);
-    if (damage !== undefined) throw corruption(this.#place.path, { ...damage, reason: `${damage.reason}, though it was durable` });
+    if (damage !== undefined) assertTorn(this.#log, damage, durableEnd);
   }
 
   /** Whoever reads from the old one has done so when the event loop comes round. */
@@ -243,9 +244,8 @@ export class SharedLog {
   }
 
   #writeMark(end: number): void {
-    const { inode, header } = this.#log;
     try {
-      this.#place.mark.write({ boot: bootId, inode, seed: header.seed, end });
+      writeMark(this.#place, this.#log, end);
     } catch (cause) {
       throw new DiskFailure('Cannot write the durable mark', { cause });
     }
@@ -273,16 +273,12 @@ export class SharedLog {
     this.#failed = new RegistrarError('unavailable', `The store has failed and the service is ending: ${reason}`, { cause });
     try {
       fs.symlink('durable', suspectPath(this.#place));
-      this.#announce(this.#failed);
     } catch (unmarked) {
-      if (systemCode(unmarked) === 'EEXIST') {
-        this.#announce(this.#failed);
-      } else {
-        this.#isStuck = true;
-        const why = `Cannot leave a "suspect" mark (${messageOf(unmarked)})`;
-        this.#options.report(`${reason}. ${why}: keeping the lock until this process is ended`);
-      }
+      this.#isStuck = systemCode(unmarked) !== 'EEXIST';
+      const why = `Cannot leave a "suspect" mark (${messageOf(unmarked)})`;
+      if (this.#isStuck) this.#options.report(`${reason}. ${why}: keeping the lock until this process is ended`);
     }
+    if (!this.#isStuck) this.#announce(this.#failed);
     return new RegistrarError('outcome-unknown', 'The store failed while writing: this may or may not be stored', { cause });
   }
 
@@ -300,11 +296,7 @@ export class SharedLog {
   /** Before each write: neither the lock nor the file was moved away, and the file is as long as it was left. */
   #assertInPlace(): void {
     const { fs, path } = this.#place;
-    try {
-      this.#lock.assertHeld();
-    } catch (error) {
-      throw this.#lost(messageOf(error), error);
-    }
+    this.#assertHeld();
     const status = fs.stat(path);
     if (status?.inode !== this.#log.inode || status.device !== this.#log.device) {
       throw this.#lost(`"${path}" was removed or replaced underneath`);
@@ -317,6 +309,10 @@ export class SharedLog {
     const now = performance.now();
     if (now - this.#lookedAt < lookMs) return;
     this.#lookedAt = now;
+    this.#assertHeld();
+  }
+
+  #assertHeld(): void {
     try {
       this.#lock.assertHeld();
     } catch (error) {

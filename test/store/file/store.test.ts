@@ -25,6 +25,24 @@ async function openStore(
   return store;
 }
 
+/** A file system of which one kind of call fails, when told to. */
+function failing(kind: 'read' | 'write' | 'datasync' | 'truncate' | 'writeNow' | 'symlink', code: string): { fs: FileSystem; isOn: boolean } {
+  const state = { isOn: false, fs: nodeFileSystem };
+  const fail = (): never => {
+    throw Object.assign(new Error(`injected ${code}`), { code });
+  };
+  const original = nodeFileSystem[kind] as (...args: unknown[]) => unknown;
+  state.fs = { ...nodeFileSystem, [kind]: (...args: unknown[]) => (state.isOn ? fail() : original(...args)) };
+  return state;
+}
+
+/** Changes a byte in the line of the first user. */
+function rot(path: string): void {
+  const bytes = readFileSync(path);
+  bytes[bytes.indexOf('2026-11-22T15') + 3]! ^= 1;
+  writeFileSync(path, bytes);
+}
+
 testUserStore('file', async (t) => openStore(t, temporaryDirectory(t)));
 
 test('file: what was written is there when it is opened again', async (t) => {
@@ -137,21 +155,14 @@ test('file: a full disk fails the batch with 507, cuts the file back, and heals'
 });
 
 test('file: after a failed fdatasync nothing is answered 2xx, and the next to open writes the file anew', async (t) => {
-  let isBroken = false;
+  const sync = failing('datasync', 'EIO');
   const failures: string[] = [];
-  const fs: FileSystem = {
-    ...nodeFileSystem,
-    datasync: async (fd) => {
-      if (isBroken) throw Object.assign(new Error('input/output error'), { code: 'EIO' });
-      return nodeFileSystem.datasync(fd);
-    },
-  };
   const directory = temporaryDirectory(t);
-  const store = await openStore(t, directory, { fs, onFailed: ({ code }) => failures.push(code) });
+  const store = await openStore(t, directory, { fs: sync.fs, onFailed: ({ code }) => failures.push(code) });
   const { user } = await store.create(candidate('alice'));
-  isBroken = true;
+  sync.isOn = true;
   const writes = await Promise.allSettled(['bob', 'carol'].map((login) => store.create(candidate(login))));
-  isBroken = false;
+  sync.isOn = false;
   assert.deepEqual(writes.map((write) => write.status === 'rejected' && write.reason.code), ['outcome-unknown', 'outcome-unknown']);
   // The process is to end after those who wait have been answered.
   assert.deepEqual(failures, []);
@@ -173,20 +184,13 @@ test('file: after a failed fdatasync nothing is answered 2xx, and the next to op
 
 test('file: another process follows a file that was written anew', async (t) => {
   const directory = temporaryDirectory(t);
-  let isBroken = false;
-  const fs: FileSystem = {
-    ...nodeFileSystem,
-    datasync: async (fd) => {
-      if (isBroken) throw Object.assign(new Error('input/output error'), { code: 'EIO' });
-      return nodeFileSystem.datasync(fd);
-    },
-  };
-  const failing = await openStore(t, directory, { fs });
+  const sync = failing('datasync', 'EIO');
+  const first = await openStore(t, directory, { fs: sync.fs });
   const other = await openStore(t, directory);
-  const { user } = await failing.create(candidate('alice'));
-  isBroken = true;
-  await assert.rejects(failing.create(candidate('bob')), { code: 'outcome-unknown' });
-  await failing.close();
+  const { user } = await first.create(candidate('alice'));
+  sync.isOn = true;
+  await assert.rejects(first.create(candidate('bob')), { code: 'outcome-unknown' });
+  await first.close();
   const third = await openStore(t, directory);
   const { user: carol } = await third.create(candidate('carol'));
   assert.deepEqual(await other.find('alice'), user);
@@ -201,20 +205,14 @@ test('file: without room for a torn tail the store is read-only until there is s
   const { user } = await first.create(candidate('alice'));
   await first.close();
   writeFileSync(path, Buffer.concat([readFileSync(path), Buffer.from('{"id":2,"login":"b')]));
-  let isFull = true;
-  const fs: FileSystem = {
-    ...nodeFileSystem,
-    write: async (...args) => {
-      if (isFull) throw Object.assign(new Error('no space left'), { code: 'ENOSPC' });
-      return nodeFileSystem.write(...args);
-    },
-  };
-  const store = await openStore(t, directory, { fs });
+  const full = failing('write', 'ENOSPC');
+  full.isOn = true;
+  const store = await openStore(t, directory, { fs: full.fs });
   assert.deepEqual(await store.find('alice'), user);
   await assert.rejects(store.create(candidate('bob')), { code: 'storage-full' });
   assert.equal(statSync(path).size, readFileSync(path).length);
   assert.match(readFileSync(path, 'utf8'), /"login":"b$/);
-  isFull = false;
+  full.isOn = false;
   assert.equal((await store.create(candidate('bob'))).created, true);
   const [torn] = readdirSync(directory).filter((name) => name.includes('.torn-'));
   assert.equal(readFileSync(join(directory, torn!), 'utf8'), '{"id":2,"login":"b');
@@ -274,9 +272,7 @@ test('file: a line that changes after it was read is not served', async (t) => {
   const path = join(directory, 'users.jsonl');
   const store = await openStore(t, directory);
   await store.create(candidate('alice'));
-  const bytes = readFileSync(path);
-  bytes[bytes.indexOf('2026-11-22T15') + 3]! ^= 1;
-  writeFileSync(path, bytes);
+  rot(path);
   await assert.rejects(store.find('alice'), (error) => error instanceof RegistrarError && error.code === 'corrupt');
 });
 
@@ -289,17 +285,6 @@ test('file: a store that is closed refuses, and closing waits for what was asked
   await assert.rejects(store.create(candidate('bob')), { code: 'unavailable' });
   assert.deepEqual(readdirSync(join(directory, 'users.jsonl.lock')).sort(), ['durable', 'protocol-1']);
 });
-
-/** A store whose n-th kind of call fails, when told to. */
-function failing(kind: 'write' | 'datasync' | 'truncate' | 'writeNow' | 'symlink', code: string): { fs: FileSystem; isOn: boolean } {
-  const state = { isOn: false, fs: nodeFileSystem };
-  const fail = (): never => {
-    throw Object.assign(new Error(`injected ${code}`), { code });
-  };
-  const original = nodeFileSystem[kind] as (...args: unknown[]) => unknown;
-  state.fs = { ...nodeFileSystem, [kind]: (...args: unknown[]) => (state.isOn ? fail() : original(...args)) };
-  return state;
-}
 
 test('file: a write that fails in another way than for room is 503, and nothing is left of it', async (t) => {
   const fault = failing('write', 'EIO');
@@ -499,9 +484,7 @@ test('file: one rotten line is the trouble of one user, not of all who write at 
   const path = join(directory, 'users.jsonl');
   const store = await openStore(t, directory);
   await store.create(candidate('rotten'));
-  const bytes = readFileSync(path);
-  bytes[bytes.indexOf('2026-11-22T15') + 3]! ^= 1;
-  writeFileSync(path, bytes);
+  rot(path);
   const outcomes = await Promise.allSettled(['alice', 'rotten', 'bob'].map((login) => store.create(candidate(login))));
   assert.deepEqual(outcomes.map(({ status }) => status), ['fulfilled', 'rejected', 'fulfilled']);
 });
@@ -520,15 +503,8 @@ test('file: whatever the system says becomes an error of the contract', async (t
   const directory = temporaryDirectory(t);
   mkdirSync(join(directory, 'users.jsonl'));
   await assert.rejects(openStore(t, directory), { code: 'cannot-start', message: /EISDIR/ });
-  const read = { isOn: false };
-  const fs: FileSystem = {
-    ...nodeFileSystem,
-    read: (...args) => {
-      if (read.isOn) throw Object.assign(new Error('input/output error'), { code: 'EIO' });
-      return nodeFileSystem.read(...args);
-    },
-  };
-  const store = await openStore(t, temporaryDirectory(t), { fs });
+  const read = failing('read', 'EIO');
+  const store = await openStore(t, temporaryDirectory(t), { fs: read.fs });
   await store.create(candidate('alice'));
   read.isOn = true;
   await assert.rejects(store.find('alice'), { code: 'unavailable' });
