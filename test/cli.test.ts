@@ -184,8 +184,9 @@ test('cli: plain HTTP is spoken with --http, without a certificate', async (t) =
 
 test('cli: on a terminal it prints where it listens and three lines that work when pasted', { skip: without('script') || without('curl') }, async (t) => {
   const data = temporaryDirectory(t);
+  // exec: a shell that waits beside it would get the Ctrl-C too, and end by it.
   const command = [process.execPath, ...loader, 'bin/registrar.ts', 'serve', '--port', '0', '--data', data, '--certs', certificates(), ...cheap];
-  const child = spawn('script', ['-qec', command.join(' '), '/dev/null'], { cwd: root });
+  const child = spawn('script', ['-qec', `exec ${command.join(' ')}`, '/dev/null'], { cwd: root });
   t.after(() => void child.kill('SIGKILL'));
   let text = '';
   child.stdout.on('data', (chunk) => (text += chunk));
