@@ -9,12 +9,16 @@ import { setImmediate as nextTurn } from 'node:timers/promises';
 import { RegistrarError } from '../../errors.ts';
 import type { StoredUser } from '../../user-store.ts';
 import type { FileSystem } from './file-system.ts';
+import { ChecksumProof } from './checksum.ts';
 import { LoginIndex } from './index.ts';
-import { checksumHolds, decodeHeader, decodeUser, lineBytesMax, lineEnd, publicJson, scanLine } from './record.ts';
+import { checksumHolds, decodeHeader, decodeUser, lineBytesMax, lineEnd, publicJson, scanLine, scanProven } from './record.ts';
 import type { Header, Scanned } from './record.ts';
 
 /** What is read at a time to catch up: between two such reads the event loop gets its turn. */
 const chunkBytes = 1 << 20;
+
+/** From so many on, lines are checked together: below, the tables for it would cost more. */
+const provenTogetherMin = 1 << 16;
 
 /** Most lines are below this: one read for one user. */
 const guessBytes = 512;
@@ -48,6 +52,8 @@ export class UserLog {
   #end: number;
   #lines = 1;
   #batch = -1;
+  /** Its tables are worth keeping while a file is opened. */
+  #proof: ChecksumProof | undefined;
 
   private constructor(fs: FileSystem, path: string, fd: number, header: Header, headerEnd: number) {
     const { inode, device } = fs.statFd(fd);
@@ -111,6 +117,7 @@ export class UserLog {
       if (!isWhole && (length < wanted || length >= lineBytesMax || from + length >= to)) return this.#damage('has no end');
       if (this.#end < to && length === chunk.length) await nextTurn();
     }
+    this.#proof = undefined;
     return undefined;
   }
 
@@ -214,10 +221,14 @@ export class UserLog {
   /** Reads whole lines from `chunk`, which begins at the offset `from`; what is left of it is the caller's. */
   #apply(chunk: Buffer, length: number, from: number): Damage | undefined {
     const scanned = this.#scanned;
-    for (let start = this.#end - from; start < length; ) {
-      const end = lineEnd(chunk, start, length);
-      if (end < 0) return undefined;
-      const reason = scanLine(chunk, start, end, this.header.seed, scanned) ?? this.#place(chunk, from + start);
+    const { seed } = this.header;
+    const first = this.#end - from;
+    const whole = chunk.lastIndexOf(0x0a, length - 1) + 1;
+    const areProven = whole - first >= provenTogetherMin && (this.#proof ??= new ChecksumProof()).holds(chunk, first, whole, seed);
+    for (let start = first; start < whole; ) {
+      const end = lineEnd(chunk, start, whole);
+      const wrong = areProven ? scanProven(chunk, start, end, scanned) : scanLine(chunk, start, end, seed, scanned);
+      const reason = wrong ?? this.#place(chunk, from + start);
       if (reason !== undefined) return this.#damage(reason);
       start = end + 1;
       this.#end = from + start;
@@ -234,7 +245,7 @@ export class UserLog {
     const { index } = this;
     const hash = index.hash(chunk, loginStart, loginEnd);
     // The id tells users with the same hash apart, so that no other line has to be read.
-    const ordinal = index.find(hash, (candidate) => index.id(candidate) === id);
+    const ordinal = id > index.lastId ? -1 : index.find(hash, (candidate) => index.id(candidate) === id);
     if (ordinal >= 0) {
       if (isRemoval) index.remove(ordinal);
       else index.move(ordinal, offset);

@@ -106,16 +106,20 @@ export interface Scanned {
  * Returns what is wrong with it, or undefined.
  */
 export function scanLine(bytes: Buffer, start: number, end: number, seed: number, into: Scanned): string | undefined {
-  if (!checksumHolds(bytes, start, end, seed)) return 'fails its checksum';
-  // The checksum holds, so these bytes were written by this program: what follows only finds its way.
+  return checksumHolds(bytes, start, end, seed) ? scanProven(bytes, start, end, into) : 'fails its checksum';
+}
+
+/** The same for a line whose checksum is known to hold: this program wrote it, and this only finds its way. */
+export function scanProven(bytes: Buffer, start: number, end: number, into: Scanned): string | undefined {
   let at = start + idPrefix.length;
   into.id = 0;
   for (let c = bytes[at]!; c >= 0x30 && c <= 0x39; c = bytes[++at]!) into.id = into.id * 10 + (c - 0x30);
-  into.loginStart = at + loginPrefix.length;
+  at += loginPrefix.length;
+  into.loginStart = at;
   // No character of a login is ever escaped.
-  into.loginEnd = bytes.indexOf(quote, into.loginStart);
-  at = into.loginEnd + 3;
-  into.isRemoval = bytes[at] === 0x64;
+  while (at < end && bytes[at] !== quote) at++;
+  into.loginEnd = at;
+  into.isRemoval = bytes[at + 3] === 0x64;
   let batch = 0;
   let scale = 1;
   at = end - sealBytes - 1;
@@ -124,7 +128,7 @@ export function scanLine(bytes: Buffer, start: number, end: number, seed: number
     scale *= 10;
   }
   into.batch = batch;
-  const shaped = bytes.toString('latin1', start, start + idPrefix.length) === idPrefix && at > into.loginEnd && scale > 1;
+  const shaped = bytes[start + 2] === 0x69 && bytes[start + 3] === 0x64 && at > into.loginEnd && scale > 1;
   return shaped ? undefined : 'is no record of a user';
 }
 

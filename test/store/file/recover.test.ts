@@ -116,6 +116,21 @@ test('recover: 200 random bit flips before the last batch are refused with line 
   }
 });
 
+test('recover: in a file whose lines are checked many at a time, the line that is bad is named, and the lines before it count', async (t) => {
+  const { bytes, begins } = makeFile(Array.from({ length: 10_000 }, (_, n) => [`user${n}`]));
+  assert.ok(bytes.length > 2 << 20);
+  const whole = await open(t, put(temporaryDirectory(t), bytes));
+  assert.equal(whole.size, 10_000);
+  for (const n of [0, 1, 4_999, 9_000, 9_998]) {
+    const damaged = Buffer.from(bytes);
+    damaged[begins[n]! + 40]! ^= 4;
+    const expected = `line ${(n + 2).toLocaleString('en-US')} (byte ${begins[n]!.toLocaleString('en-US')}) fails its checksum`;
+    const path = put(temporaryDirectory(t), damaged);
+    await assert.rejects(open(t, path), (error: Error) => error.message.includes(expected));
+    assert.ok(readFileSync(path).equals(damaged));
+  }
+});
+
 test('recover: a bad last line that is whole to the eye is refused', async (t) => {
   const { bytes } = makeFile([['alice'], ['bob']]);
   bytes[bytes.length - 60]! ^= 1;
