@@ -20,15 +20,21 @@ const two32 = 2 ** 32;
 export class LoginIndex {
   readonly #key: readonly [number, number];
   /** Ordinal + 1 in each taken slot, 0 in a free one. */
-  #slots = new Uint32Array(slotsMin);
+  #slots: Uint32Array;
   /** For each ordinal: id low, offset low, hash, id high 16 bits and offset high 16 bits. */
   readonly #chunks: Uint32Array[] = [];
   #ordinals = 0;
   #live = 0;
 
-  /** @param key 64 random bits, as two unsigned 32-bit numbers. */
-  constructor(key: readonly [number, number]) {
+  /**
+   * @param key 64 random bits, as two unsigned 32-bit numbers.
+   * @param users for so many it need not grow.
+   */
+  constructor(key: readonly [number, number], users = 0) {
     this.#key = key;
+    let slots = slotsMin;
+    while (users * 4 > slots * 3) slots *= 2;
+    this.#slots = new Uint32Array(slots);
   }
 
   /** Users that are there. */

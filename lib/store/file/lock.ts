@@ -5,6 +5,7 @@
  *   <identity>.s     the beacon of a process that takes part
  *   lock             -> the holder's beacon
  *   <victim>.b<n>    -> the beacon of who may break the lock of a dead victim
+ *   .compact-<identity>  the file that a process is compacting into
  *
  * Taking is one symlink(2): atomic, content included. Breaking needs the victim's break right, of which
  * there is one at a time, so nobody can remove a lock that is not the victim's any more. The proof, and
@@ -135,6 +136,15 @@ export class FileLock {
     this.#waiters.clear();
   }
 
+  /** Whether another process, and one that lives, has a file of this name with its identity behind it. */
+  async isTaken(prefix: string): Promise<boolean> {
+    for (const name of this.#fs.list(this.#directory)) {
+      const owner = name.slice(prefix.length);
+      if (name.startsWith(prefix) && owner !== this.identity && !(await this.#isDead(owner))) return true;
+    }
+    return false;
+  }
+
   /** Throws `unavailable` if somebody removed the lock or its directory underneath: stop writing then. */
   assertHeld(): void {
     if (this.#isOurs()) return;
@@ -248,8 +258,8 @@ export class FileLock {
     const now = performance.now();
     if (now - this.#tidiedAt < housekeepingMs) return;
     this.#tidiedAt = now;
-    // Rights before beacons: whether a right's owner is dead is told by its beacon.
-    const names = this.#fs.list(this.#directory).sort((a, b) => Number(/\.b\d+$/.test(b)) - Number(/\.b\d+$/.test(a)));
+    // Beacons last: whether the owner of anything else is dead is told by its beacon.
+    const names = this.#fs.list(this.#directory).sort((a, b) => Number(/\.s$/.test(a)) - Number(/\.s$/.test(b)));
     for (const name of names) {
       const path = this.#path(name);
       const [, beacon] = /^(.+)\.s$/.exec(name) ?? [];
@@ -259,6 +269,8 @@ export class FileLock {
         if (owner !== undefined && (await this.#isDead(owner))) this.#fs.unlink(path);
       }
       if (name.startsWith('.t-') && this.#isOld(name)) this.#fs.unlink(path);
+      const [, compactor] = /^\.compact-(.+)$/.exec(name) ?? [];
+      if (compactor !== undefined && (await this.#isDead(compactor))) this.#fs.unlink(path);
       // A file that was being made when its maker died: only the holder makes one.
       if (name.startsWith('.new-') && !name.endsWith(this.identity)) this.#fs.unlink(path);
     }

@@ -11,7 +11,8 @@ import type { StoredUser } from '../../user-store.ts';
 import type { FileSystem } from './file-system.ts';
 import { ChecksumProof } from './checksum.ts';
 import { LoginIndex } from './index.ts';
-import { checksumHolds, decodeHeader, decodeUser, lineBytesMax, lineEnd, publicJson, scanLine, scanProven } from './record.ts';
+import { checksumHolds, decodeHeader, decodeUser, lineBytesMax, lineEnd, publicJson, relocateLine } from './record.ts';
+import { scanLine, scanProven } from './record.ts';
 import type { Header, Scanned } from './record.ts';
 
 /** What is read at a time to catch up: between two such reads the event loop gets its turn. */
@@ -25,6 +26,8 @@ const guessBytes = 512;
 
 /** Lines of a page mostly stand side by side: they are read together. */
 const windowBytes = 1 << 16;
+
+const noEnd = 'has no end';
 
 export interface Damage {
   readonly offset: number;
@@ -55,7 +58,10 @@ export class UserLog {
   /** Its tables are worth keeping while a file is opened. */
   #proof: ChecksumProof | undefined;
 
-  private constructor(fs: FileSystem, path: string, fd: number, header: Header, headerEnd: number) {
+  #liveBytes = 0;
+  #isClosed = false;
+
+  private constructor(fs: FileSystem, path: string, fd: number, header: Header, headerEnd: number, users: number) {
     const { inode, device } = fs.statFd(fd);
     const key = randomBytes(8);
     this.#fs = fs;
@@ -64,13 +70,16 @@ export class UserLog {
     this.header = header;
     this.inode = inode;
     this.device = device;
-    this.index = new LoginIndex([key.readUInt32LE(0), key.readUInt32LE(4)]);
+    this.index = new LoginIndex([key.readUInt32LE(0), key.readUInt32LE(4)], users);
     this.#end = headerEnd;
   }
 
-  /** Opens a file and reads its header, no line yet. Throws `corrupt` if it is none of ours. */
-  static open(fs: FileSystem, path: string): UserLog {
-    const fd = fs.open(path, 'r+');
+  /**
+   * Opens a file and reads its header, no line yet. Throws `corrupt` if it is none of ours.
+   * @param at where it is, if that is not where it will be. @param users that it is expected to have.
+   */
+  static open(fs: FileSystem, path: string, { at = path, users = 0 } = {}): UserLog {
+    const fd = fs.open(at, 'r+');
     try {
       const { isFile, bytes } = fs.statFd(fd);
       if (!isFile) throw new RegistrarError('cannot-start', `Cannot open "${path}": it is not a file`);
@@ -83,7 +92,7 @@ export class UserLog {
       const end = lineEnd(start, 0, length);
       const header = end < 0 ? 'the header has no end' : decodeHeader(start.subarray(0, end));
       if (typeof header === 'string') throw corruption(path, { offset: 0, line: 1, reason: header });
-      return new UserLog(fs, path, fd, header, end + 1);
+      return new UserLog(fs, path, fd, header, end + 1, users);
     } catch (error) {
       fs.close(fd);
       throw error;
@@ -97,6 +106,28 @@ export class UserLog {
 
   get nextId(): number {
     return Math.max(this.header.nextId, this.index.lastId + 1);
+  }
+
+  /** Lines that were read, the header included. */
+  get lines(): number {
+    return this.#lines;
+  }
+
+  /**
+   * Bytes of lines that say nothing any more. An estimate: a new line of a user is taken to be as long as
+   * the one before, and a removed user's to have been of mean length.
+   */
+  get deadBytes(): number {
+    return this.#end - this.#liveBytes;
+  }
+
+  get liveBytes(): number {
+    return this.#liveBytes;
+  }
+
+  /** Whether the file has no name any more. */
+  get isRemoved(): boolean {
+    return this.#fs.statFd(this.#fd).links === 0;
   }
 
   /** Bytes that the file has now. */
@@ -114,11 +145,18 @@ export class UserLog {
       const damage = this.#apply(chunk, length, from);
       if (damage !== undefined) return damage;
       const isWhole = this.#end > from;
-      if (!isWhole && (length < wanted || length >= lineBytesMax || from + length >= to)) return this.#damage('has no end');
+      if (!isWhole && (length < wanted || length >= lineBytesMax || from + length >= to)) return this.#damage(noEnd);
       if (this.#end < to && length === chunk.length) await nextTurn();
     }
     this.#proof = undefined;
     return undefined;
+  }
+
+  /** Reads on as far as there are whole lines, in a file that another process is still writing. */
+  async advanceWhole(): Promise<Damage | undefined> {
+    const to = this.size;
+    const damage = await this.advance(to);
+    return damage?.reason === noEnd && to - this.#end < lineBytesMax ? undefined : damage;
   }
 
   /** Takes lines in that have just been written, and are durable, at `end`. */
@@ -182,12 +220,34 @@ export class UserLog {
     return { users, next: undefined };
   }
 
+  /**
+   * Copies the lines of living users from `ordinal` on, up to the ordinal `to`, into `into`, as lines of
+   * another file that stand there from `offset` on. It stops when `into` is full.
+   */
+  relocate(ordinal: number, to: number, into: Buffer, offset: number, seed: number): { next: number; length: number } {
+    let next = ordinal;
+    let length = 0;
+    let previous = -Infinity;
+    this.#windowAt = -1;
+    for (; next < to && length <= into.length - lineBytesMax; next++) {
+      const at = this.index.offset(next);
+      if (at === 0) continue;
+      const line = this.#line(at, at > previous && at - previous < lineBytesMax ? windowBytes : guessBytes);
+      length += relocateLine(this.#window, line.start, line.end, into, length, offset + length, seed);
+      previous = at;
+    }
+    return { next, length };
+  }
+
   close(): void {
+    this.#isClosed = true;
     this.#fs.close(this.#fd);
   }
 
   /** Reads `length` bytes, less only at the end of the file. */
   #read(into: Buffer, length: number, position: number): number {
+    // Its number may be another file's by now.
+    if (this.#isClosed) throw new RegistrarError('unavailable', `"${this.path}" was replaced by a newer file`);
     let done = 0;
     for (let got = -1; done < length && got !== 0; done += got) {
       got = this.#fs.read(this.#fd, into, done, length - done, position + done);
@@ -228,7 +288,7 @@ export class UserLog {
     for (let start = first; start < whole; ) {
       const end = lineEnd(chunk, start, whole);
       const wrong = areProven ? scanProven(chunk, start, end, scanned) : scanLine(chunk, start, end, seed, scanned);
-      const reason = wrong ?? this.#place(chunk, from + start);
+      const reason = wrong ?? this.#place(chunk, from + start, end + 1 - start);
       if (reason !== undefined) return this.#damage(reason);
       start = end + 1;
       this.#end = from + start;
@@ -239,7 +299,7 @@ export class UserLog {
   }
 
   /** Puts the scanned line at `offset` into the index, or says why it cannot stand there. */
-  #place(chunk: Buffer, offset: number): string | undefined {
+  #place(chunk: Buffer, offset: number, bytes: number): string | undefined {
     const { id, isRemoval, batch, loginStart, loginEnd } = this.#scanned;
     if (batch !== offset && batch !== this.#batch) return 'is not where it was written';
     const { index } = this;
@@ -247,13 +307,18 @@ export class UserLog {
     // The id tells users with the same hash apart, so that no other line has to be read.
     const ordinal = id > index.lastId ? -1 : index.find(hash, (candidate) => index.id(candidate) === id);
     if (ordinal >= 0) {
-      if (isRemoval) index.remove(ordinal);
-      else index.move(ordinal, offset);
+      if (isRemoval) {
+        this.#liveBytes -= this.#liveBytes / index.size;
+        index.remove(ordinal);
+      } else {
+        index.move(ordinal, offset);
+      }
       return undefined;
     }
     if (isRemoval) return `removes user ${id}, who is not there`;
     if (id <= index.lastId) return `gives id ${id} a second time`;
     index.add(hash, id, offset);
+    this.#liveBytes += bytes;
     return undefined;
   }
 

@@ -76,10 +76,29 @@ export function encodeRemoval(id: number, login: string, deleted: string, batch:
 
 function seal(open: string, seed: number): Buffer {
   const bytes = Buffer.from(open, 'utf8');
-  const line = Buffer.concat([bytes, Buffer.from(`,"crc":"${hex8(crc32(bytes, seed))}"}\n`, 'latin1')]);
+  const line = Buffer.concat([bytes, sealOf(bytes, seed)]);
   // What could not be read again is never written: no login or hash that this service takes comes near.
   if (line.length > lineBytesMax || open.includes('\\')) throw new RangeError('a record is too long, or holds what has to be escaped');
   return line;
+}
+
+/** What closes a line: its checksum, the brace, the newline. */
+function sealOf(open: Buffer, seed: number): Buffer {
+  return Buffer.from(`,"crc":"${hex8(crc32(open, seed))}"}\n`, 'latin1');
+}
+
+/**
+ * Writes the good line in `bytes[start, end)`, newline not included, as the line of another file, in which
+ * it stands at `offset` in a batch of its own, to `into[at…]`. Returns how many bytes that took, newline
+ * included; `into` has room for `lineBytesMax`.
+ */
+export function relocateLine(bytes: Buffer, start: number, end: number, into: Buffer, at: number, offset: number, seed: number): number {
+  let digits = end - sealBytes - 1;
+  while (bytes[digits]! >= 0x30 && bytes[digits]! <= 0x39) digits--;
+  bytes.copy(into, at, start, digits + 1);
+  let length = digits + 1 - start;
+  length += into.write(String(offset), at + length, 'latin1');
+  return length + sealOf(into.subarray(at, at + length), seed).copy(into, at + length);
 }
 
 function hex8(value: number): string {

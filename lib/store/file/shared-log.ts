@@ -10,9 +10,10 @@
  * Nothing that is not durable is ever in the index. Where the disk fails, it fails for good.
  */
 
-import { join } from 'node:path';
+import { dirname, join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { RegistrarError, messageOf, noRoom, systemCode } from '../../errors.ts';
+import { Compaction } from './compact.ts';
 import type { FileSystem } from './file-system.ts';
 import { bootId } from './identity.ts';
 import { FileLock } from './lock.ts';
@@ -21,6 +22,7 @@ import { DurableMark } from './mark.ts';
 import { assertTorn } from './recover.ts';
 import { DiskFailure, assertAlone, assertNotCut, cutBack, isOf, isSuspect, settle, suspectPath, sync, writeMark } from './settle.ts';
 import type { Place } from './settle.ts';
+import { Successor, compactPrefix } from './successor.ts';
 
 /** Between the new file's name and its mark lies one sync of a directory: readers try again so often. */
 const reopensMax = 100;
@@ -47,6 +49,7 @@ export class SharedLog {
   readonly #options: SharedLogOptions;
   readonly #place: Place;
   readonly #lock: FileLock;
+  readonly #successor: Successor;
   #log!: UserLog;
   /** The lock is held and everything before it was caught up with: nobody else writes. */
   #isCurrent = false;
@@ -66,6 +69,7 @@ export class SharedLog {
       mark: new DurableMark(fs, join(lockDirectory, 'durable')),
       temporary: join(lockDirectory, `.new-${lock.identity}`),
     };
+    this.#successor = new Successor({ fs, path, lockDirectory, identity: lock.identity, current: () => this.#log });
   }
 
   /**
@@ -143,6 +147,13 @@ export class SharedLog {
     if (this.#isCurrent && this.#lock.isHeld) return this.#log;
     try {
       await this.#lock.acquire(this.#options.lockWaitMsMax);
+      if (this.#isElsewhere()) {
+        // Another process has compacted the file: it is read without the lock, lest all others wait for that.
+        // If something is wrong with it, that is for whoever has the lock to say.
+        this.#lock.release();
+        await this.current().catch(() => undefined);
+        await this.#lock.acquire(this.#options.lockWaitMsMax);
+      }
       await this.#oneAtATime(() => settle(this.#place, this.#log, (log) => this.#switchTo(log)));
       this.#isCurrent = true;
       return this.#log;
@@ -165,11 +176,48 @@ export class SharedLog {
         throw cause;
       }
       await sync(log);
-      this.#writeMark(log.end + bytes.length);
+      this.#writeMark(log, log.end + bytes.length);
     } catch (error) {
       throw this.#refusal(error);
     }
     log.append(bytes);
+  }
+
+  /**
+   * Begins a file without what is dead; between `enter` and `release`. Throws `busy` if another process is
+   * at it. `copy` it and `follow`, then enter again and `exchange` it for the old one, or discard it.
+   */
+  async beginCompaction(): Promise<Compaction> {
+    const { fs, path, lockDirectory, now } = this.#place;
+    if (await this.#lock.isTaken(compactPrefix)) throw new RegistrarError('busy', `Another process is compacting "${path}" already`);
+    const temporary = join(lockDirectory, `${compactPrefix}${this.#lock.identity}`);
+    fs.unlink(temporary);
+    try {
+      return await Compaction.begin({ fs, temporary, source: this.#log, now: now() });
+    } catch (error) {
+      throw this.#refusal(error);
+    }
+  }
+
+  /** Puts the compacted file in the place of the old one; between `enter` and `release`. */
+  async exchange(compaction: Compaction): Promise<void> {
+    const { fs, path } = this.#place;
+    this.#assertInPlace();
+    if (!compaction.isOf(this.#log)) throw new RegistrarError('busy', `"${path}" was replaced while it was being compacted`);
+    try {
+      await compaction.follow();
+      await compaction.sync();
+      fs.rename(compaction.temporary, path);
+      try {
+        await fs.syncDirectory(dirname(path));
+      } catch (cause) {
+        throw new DiskFailure('Cannot sync the directory', { cause });
+      }
+      this.#writeMark(compaction.log, compaction.log.end);
+    } catch (error) {
+      throw this.#refusal(error);
+    }
+    this.#switchTo(compaction.log);
   }
 
   /** Lets the next process write. */
@@ -192,7 +240,7 @@ export class SharedLog {
     assertAlone(path, status);
     this.#log = UserLog.open(fs, path);
     if (!isOf(mark, this.#log)) return false;
-    await this.#advance(mark.end);
+    await this.#advance(this.#log, mark.end);
     return true;
   }
 
@@ -212,22 +260,39 @@ export class SharedLog {
   async #catchUp(): Promise<void> {
     const { fs, path, lockDirectory, mark: durable } = this.#place;
     for (let n = 0; n < reopensMax; n++) {
+      // Nobody else writes; and what this process has marked as durable it is just taking in itself.
+      if (this.#isCurrent) return;
       const mark = durable.read();
       if (mark === undefined || mark.boot !== bootId) {
         throw new RegistrarError('unavailable', `The durable mark in "${lockDirectory}" was removed or damaged`);
       }
+      if (isOf(mark, this.#log)) return this.#advance(this.#log, mark.end);
       // Another process has put a new file in its place, and may be doing so again.
-      if (!isOf(mark, this.#log)) this.#switchTo(UserLog.open(fs, path));
-      if (isOf(mark, this.#log)) return this.#advance(mark.end);
-      await sleep(reopenMs);
+      const log = this.#successor.take(mark) ?? UserLog.open(fs, path, { users: this.#log.index.size });
+      if (isOf(mark, log)) {
+        await this.#advance(log, mark.end);
+        this.#switchTo(log);
+      } else {
+        log.close();
+        await sleep(reopenMs);
+      }
     }
     throw new RegistrarError('unavailable', `"${path}" is not the file that the durable mark is of`);
   }
 
-  async #advance(durableEnd: number): Promise<void> {
-    assertNotCut(this.#place, this.#log, durableEnd);
-    const damage = await this.#log.advance(durableEnd);
-    if (damage !== undefined) assertTorn(this.#log, damage, durableEnd);
+  async #advance(log: UserLog, durableEnd: number): Promise<void> {
+    assertNotCut(this.#place, log, durableEnd);
+    const damage = await log.advance(durableEnd);
+    if (damage !== undefined) assertTorn(log, damage, durableEnd);
+  }
+
+  /** Whether another file is in the place of the one that this process has open, and is marked as durable. */
+  #isElsewhere(): boolean {
+    const { fs, path, mark: durable } = this.#place;
+    const log = this.#log as UserLog | undefined;
+    const mark = durable.read();
+    if (log === undefined || mark === undefined || mark.boot !== bootId || isOf(mark, log)) return false;
+    return fs.stat(path)?.inode === mark.inode;
   }
 
   /** Whoever reads from the old one has done so when the event loop comes round. */
@@ -243,9 +308,9 @@ export class SharedLog {
     return mine;
   }
 
-  #writeMark(end: number): void {
+  #writeMark(log: UserLog, end: number): void {
     try {
-      writeMark(this.#place, this.#log, end);
+      writeMark(this.#place, log, end);
     } catch (cause) {
       throw new DiskFailure('Cannot write the durable mark', { cause });
     }
@@ -323,6 +388,7 @@ export class SharedLog {
   async #letGo(): Promise<void> {
     this.#isCurrent = false;
     await this.#lock.leave(this.#isStuck);
+    this.#successor.close();
     this.#place.mark.close();
     this.#log?.close();
   }

@@ -3,6 +3,7 @@
  *
  * Writing is a group commit: one batch at a time enters the shared log, every change in it is decided in
  * order, all lines go into one append, and all are answered. What is asked for meanwhile is the next batch.
+ * When the file is more dead than alive it is compacted, while all this goes on.
  */
 
 import { RegistrarError, messageOf } from '../../errors.ts';
@@ -10,6 +11,7 @@ import type { Candidate, CreateOutcome, Expected, Replacement, StoredUser, UserP
 import { decodeCursor, encodeCursor } from '../cursor.ts';
 import { decideCreate, decideRemove, decideReplace } from '../decide.ts';
 import type { Decision } from '../decide.ts';
+import type { Compaction } from './compact.ts';
 import { nodeFileSystem } from './file-system.ts';
 import type { FileSystem } from './file-system.ts';
 import type { UserLog } from './log.ts';
@@ -18,6 +20,16 @@ import { SharedLog } from './shared-log.ts';
 
 /** A batch answers all its requests at once: a longer one would only make the first of them wait. */
 const batchChangesMax = 1000;
+
+/** The file is compacted by itself when more than this, and more than what lives, is dead. */
+const deadBytesMin = 1 << 20;
+
+/** After compaction has failed, for want of room say. */
+const compactAgainMs = 60_000;
+
+/** So little may be left to be copied while writers wait: a millisecond's work. */
+const behindBytesMax = 1 << 16;
+const followsMax = 100;
 
 export interface FileUserStoreOptions {
   /** The file; its directory exists and was checked. */
@@ -39,14 +51,33 @@ interface Change {
   readonly reject: (error: unknown) => void;
 }
 
+/** What is done between two batches, under the lock. */
+interface Job {
+  readonly run: () => Promise<void>;
+  readonly reject: (error: unknown) => void;
+}
+
+/** What compaction came to. */
+export interface Compacted {
+  readonly users: number;
+  readonly bytesBefore: number;
+  readonly bytesAfter: number;
+}
+
 export class FileUserStore implements UserStore {
   readonly #shared: SharedLog;
+  readonly #report: (line: string) => void;
   #queue: Change[] = [];
+  #jobs: Job[] = [];
+  #compaction: Compaction | undefined;
+  #compacting: Promise<Compacted> | undefined;
+  #compactAt = -Infinity;
   #working: Promise<void> | undefined;
   #closing: Promise<void> | undefined;
 
-  private constructor(shared: SharedLog) {
+  private constructor(shared: SharedLog, report: (line: string) => void) {
     this.#shared = shared;
+    this.#report = report;
   }
 
   /**
@@ -56,19 +87,20 @@ export class FileUserStore implements UserStore {
   static async open(options: FileUserStoreOptions): Promise<FileUserStore> {
     // Nobody is idle before it has opened.
     let releaseIfIdle = (): void => undefined;
+    const report = options.report ?? (() => undefined);
     const opening = SharedLog.open({
       path: options.path,
       lockWaitMsMax: options.lockWaitMsMax,
       fs: options.fs ?? nodeFileSystem,
       now: options.now ?? (() => new Date()),
-      report: options.report ?? (() => undefined),
+      report,
       onFailed: options.onFailed ?? (() => undefined),
       onWanted: () => releaseIfIdle(),
     });
     const shared = await opening.catch((error: unknown) => {
       throw asStoreError(error, 'cannot-start');
     });
-    const store = new FileUserStore(shared);
+    const store = new FileUserStore(shared, report);
     releaseIfIdle = () => {
       if (store.#working === undefined && shared.isWanted) shared.release();
     };
@@ -104,8 +136,19 @@ export class FileUserStore implements UserStore {
     });
   }
 
+  /**
+   * Writes the file anew without what is dead, while reads and writes go on. Rejects with `busy` if another
+   * process is at it, `storage-full`, or `corrupt` if a line is; nothing is changed then.
+   */
+  compact(): Promise<Compacted> {
+    this.#compacting ??= this.#compact().finally(() => (this.#compacting = undefined));
+    return this.#compacting;
+  }
+
   close(): Promise<void> {
     this.#closing ??= (async () => {
+      this.#compaction?.stop();
+      await this.#compacting?.catch(() => undefined);
       await this.#working;
       await this.#shared.close();
     })();
@@ -134,21 +177,71 @@ export class FileUserStore implements UserStore {
   async #work(): Promise<void> {
     // Requests that came in one turn of the event loop share a batch.
     await Promise.resolve();
-    while (this.#queue.length > 0) {
+    while (this.#queue.length > 0 || this.#jobs.length > 0) {
       const batch: Change[] = [];
+      const job = this.#jobs.shift();
       try {
         const log = await this.#shared.enter();
-        batch.push(...this.#queue.splice(0, batchChangesMax));
-        await this.#commit(log, batch);
+        await job?.run();
+        if (job === undefined) {
+          batch.push(...this.#queue.splice(0, batchChangesMax));
+          await this.#commit(log, batch);
+          this.#compactIfWasteful();
+        }
       } catch (error) {
         // Before the batch was taken, nobody in the queue can be served; after that, the others can. Whoever
         // of the batch has been answered already stays so.
         const told = asStoreError(error, 'unavailable');
-        for (const { reject } of batch.length > 0 ? batch : this.#queue.splice(0)) reject(told);
+        if (job !== undefined) job.reject(told);
+        else for (const { reject } of batch.length > 0 ? batch : this.#queue.splice(0)) reject(told);
       }
       if (this.#shared.isWanted) this.#shared.release();
     }
     this.#working = undefined;
+  }
+
+  /** Does something between two batches, under the lock. */
+  #exclusively<T>(work: () => Promise<T>): Promise<T> {
+    return new Promise<T>((resolve, reject) => {
+      this.#jobs.push({ run: async () => resolve(await work()), reject });
+      this.#working ??= this.#work();
+    });
+  }
+
+  async #compact(): Promise<Compacted> {
+    const bytesBefore = this.#shared.log.end;
+    const compaction = await this.#exclusively(() => this.#shared.beginCompaction());
+    this.#compaction = compaction;
+    try {
+      await compaction.copy();
+      // Where writing is faster than copying it ends all the same, and writers wait longer once.
+      for (let n = 0; n < followsMax && (n === 0 || compaction.behind > behindBytesMax); n++) {
+        if (this.#shared.ready() === undefined) await this.#shared.current();
+        await compaction.follow();
+        await compaction.sync();
+      }
+      await this.#exclusively(() => this.#shared.exchange(compaction));
+      return { users: compaction.log.index.size, bytesBefore, bytesAfter: compaction.log.end };
+    } catch (error) {
+      if (this.#shared.log !== compaction.log) compaction.discard();
+      throw asStoreError(error, 'unavailable');
+    } finally {
+      this.#compaction = undefined;
+    }
+  }
+
+  #compactIfWasteful(): void {
+    const { deadBytes, liveBytes } = this.#shared.log;
+    if (deadBytes < Math.max(deadBytesMin, liveBytes) || this.#closing !== undefined || this.#compacting !== undefined) return;
+    if (performance.now() < this.#compactAt) return;
+    this.compact().then(
+      ({ bytesBefore, bytesAfter }) => this.#report(`the users' file was compacted from ${bytesBefore} to ${bytesAfter} bytes`),
+      (error: unknown) => {
+        this.#compactAt = performance.now() + compactAgainMs;
+        const isBusy = error instanceof RegistrarError && error.code === 'busy';
+        if (!isBusy) this.#report(`the users' file was not compacted: ${messageOf(error)}`);
+      },
+    );
   }
 
   async #commit(log: UserLog, batch: readonly Change[]): Promise<void> {

@@ -1,0 +1,81 @@
+/**
+ * Reads the file that another process is compacting into while that grows, so that it is known when it
+ * takes the old one's place: a million users would take a third of a second then, in which nobody could
+ * be served. A small file is not worth it. Whatever goes wrong here only means that it is read later.
+ */
+
+import type { FileSystem } from './file-system.ts';
+import { UserLog } from './log.ts';
+import type { Mark } from './mark.ts';
+
+/** Files of compaction are in the lock's directory, by the name of their maker. */
+export const compactPrefix = '.compact-';
+
+/** Below, reading it all takes 20 ms. */
+const worthBytesMin = 16 << 20;
+
+/** What is written in this time is read in a tenth of it. */
+const lookMs = 250;
+
+export interface SuccessorOptions {
+  readonly fs: FileSystem;
+  readonly path: string;
+  readonly lockDirectory: string;
+  /** The file of this process's own compaction needs no reading. */
+  readonly identity: string;
+  /** The file as it is now. */
+  readonly current: () => UserLog | undefined;
+}
+
+export class Successor {
+  readonly #options: SuccessorOptions;
+  readonly #timer: NodeJS.Timeout;
+  #log: UserLog | undefined;
+  #isReading = false;
+
+  constructor(options: SuccessorOptions) {
+    this.#options = options;
+    this.#timer = setInterval(() => void this.#look(), lookMs).unref();
+  }
+
+  /** The log that the mark is of, read as far as it was when it was last looked at, if it is this one. */
+  take(mark: Mark): UserLog | undefined {
+    const log = this.#log;
+    if (log?.inode !== mark.inode || log.header.seed !== mark.seed || this.#isReading) return undefined;
+    this.#log = undefined;
+    return log;
+  }
+
+  close(): void {
+    clearInterval(this.#timer);
+    if (!this.#isReading) this.#drop();
+  }
+
+  async #look(): Promise<void> {
+    const { current } = this.#options;
+    if (this.#isReading || (current()?.end ?? 0) < worthBytesMin) return;
+    this.#isReading = true;
+    try {
+      if (this.#log?.isRemoved === true) this.#drop();
+      this.#log ??= this.#open();
+      const damage = await this.#log?.advanceWhole();
+      if (damage !== undefined) throw new Error(damage.reason);
+    } catch {
+      // It is gone, or is not what it should be: whoever puts it in place reads it again.
+      this.#drop();
+    } finally {
+      this.#isReading = false;
+    }
+  }
+
+  #open(): UserLog | undefined {
+    const { fs, path, lockDirectory, identity, current } = this.#options;
+    const name = fs.list(lockDirectory).find((other) => other.startsWith(compactPrefix) && !other.endsWith(identity));
+    return name === undefined ? undefined : UserLog.open(fs, path, { at: `${lockDirectory}/${name}`, users: current()?.index.size ?? 0 });
+  }
+
+  #drop(): void {
+    this.#log?.close();
+    this.#log = undefined;
+  }
+}
