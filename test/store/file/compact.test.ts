@@ -232,12 +232,21 @@ test('compact: a rotten line is not carried over as if it were good', async (t) 
 
 test('compact: closing gives it up and leaves nothing', async (t) => {
   const directory = temporaryDirectory(t);
-  const store = await openStore(t, directory);
-  await fill(store, names(5_000));
+  let release = (): void => undefined;
+  const held = new Promise<void>((resolve) => (release = resolve));
+  const write: FileSystem['write'] = async (...args) => {
+    if (args[3] > 10_000 && args[4] < 1_000) await held;
+    return nodeFileSystem.write(...args);
+  };
+  const filler = await openStore(t, directory);
+  await fill(filler, names(5_000));
+  await filler.close();
+  const store = await openStore(t, directory, { fs: { ...nodeFileSystem, write } });
   const before = readFileSync(join(directory, 'users.jsonl'));
   const compacting = store.compact();
   await until(() => readdirSync(join(directory, 'users.jsonl.lock')).some((name) => name.startsWith('.compact-')), 'a file that is compacted into');
   const closed = store.close();
+  release();
   await assert.rejects(compacting, /given up/);
   await closed;
   assert.ok(readFileSync(join(directory, 'users.jsonl')).equals(before));
