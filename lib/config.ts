@@ -4,6 +4,7 @@
  */
 
 import { parseArgs } from 'node:util';
+import type { ParseArgsConfig } from 'node:util';
 import { RegistrarError, messageOf } from './errors.ts';
 import { parseKdf } from './password/kdf.ts';
 import type { Kdf } from './password/kdf.ts';
@@ -52,6 +53,8 @@ const openModeHosts: ReadonlySet<string> = new Set(['127.0.0.1', 'localhost', ':
 
 type Flag = keyof typeof defaults;
 
+type Environment = Readonly<Record<string, string | undefined>>;
+
 const options = {
   data: { type: 'string' },
   certs: { type: 'string' },
@@ -62,9 +65,25 @@ const options = {
   http: { type: 'boolean' },
 } as const;
 
+/** What the commands that look after the users' file take. */
+export interface DataConfig {
+  readonly data: string;
+  readonly lockWaitMsMax: number;
+  /** Nobody is asked. */
+  readonly isYes: boolean;
+}
+
+/** Throws `usage`. */
+export function parseDataConfig(args: readonly string[], env: Environment, { mayYes = false } = {}): DataConfig {
+  const values = parseFlags(args, { data: options.data, ...(mayYes ? { yes: { type: 'boolean' } as const } : {}) });
+  refuseUringFiles(env);
+  const data = notEmpty('data', values.data ?? env[variable('data')] ?? defaults.data);
+  return Object.freeze({ data, lockWaitMsMax: fixed.lockWaitMsMax, isYes: values.yes ?? false });
+}
+
 /** Throws `usage`, with one line that says what to change. */
-export function parseConfig(args: readonly string[], env: Readonly<Record<string, string | undefined>>): Config {
-  const values = parseFlags(args);
+export function parseConfig(args: readonly string[], env: Environment): Config {
+  const values = parseFlags(args, options);
   const value = (flag: Flag): string => values[flag] ?? env[variable(flag)] ?? defaults[flag];
   const host = value('host');
   if (!openModeHosts.has(host)) {
@@ -77,8 +96,7 @@ export function parseConfig(args: readonly string[], env: Readonly<Record<string
   if (kdf === undefined) {
     throw usage(`--kdf ${value('kdf')}: it has to be as in pbkdf2:sha256:600000, with sha256, sha384 or sha512 and 1 to 10000000`);
   }
-  // Wrong positions and lost writes were seen with it (nodejs/node#55113).
-  if (!['', '0'].includes(env.UV_USE_IO_URING ?? '')) throw usage('UV_USE_IO_URING: files are not safe with it; unset it');
+  refuseUringFiles(env);
   return Object.freeze({
     ...fixed,
     data: notEmpty('data', value('data')),
@@ -91,9 +109,16 @@ export function parseConfig(args: readonly string[], env: Readonly<Record<string
   });
 }
 
-function parseFlags(args: readonly string[]): Partial<Record<Flag, string>> & { http?: boolean } {
+/** Wrong positions and lost writes were seen with it (nodejs/node#55113). */
+function refuseUringFiles(env: Environment): void {
+  if (!['', '0'].includes(env.UV_USE_IO_URING ?? '')) throw usage('UV_USE_IO_URING: files are not safe with it; unset it');
+}
+
+type Values = Partial<Record<Flag, string>> & { http?: boolean; yes?: boolean };
+
+function parseFlags(args: readonly string[], known: NonNullable<ParseArgsConfig['options']>): Values {
   try {
-    return parseArgs({ args: [...args], options, strict: true, allowPositionals: false }).values;
+    return parseArgs({ args: [...args], options: known, strict: true, allowPositionals: false }).values;
   } catch (error) {
     // Of its sentences the first says what is wrong; a value is never in it.
     const [said = ''] = messageOf(error).split(/\. |\n/);
@@ -105,7 +130,7 @@ function variable(flag: string): string {
   return `REGISTRAR_${flag.toUpperCase().replaceAll('-', '_')}`;
 }
 
-function isOn(flag: string, env: Readonly<Record<string, string | undefined>>): boolean {
+function isOn(flag: string, env: Environment): boolean {
   const text = env[variable(flag)] ?? '';
   if (['', '0', 'false', 'no'].includes(text)) return false;
   if (['1', 'true', 'yes'].includes(text)) return true;

@@ -23,23 +23,27 @@ function snapshot(directory: string): string[] {
   });
 }
 
+const commands = ['serve', 'check', 'compact', 'repair'];
+
 test('cli: --help and --version print to stdout and exit 0', () => {
-  for (const args of [['--help'], ['-h'], ['serve', '--help'], ['serve', '--port', '1', '-h']]) {
+  for (const args of [['--help'], ['-h'], ['serve', '--help'], ['serve', '--port', '1', '-h'], ...commands.map((name) => [name, '--help'])]) {
     const { status, stdout, stderr } = registrar(args);
     assert.deepEqual([status, stderr], [0, '']);
-    assert.match(stdout, /^Usage: registrar serve/);
+    assert.ok(stdout.startsWith(`Usage: registrar ${args[0]!.startsWith('-') ? 'COMMAND' : args[0]} [`), stdout);
   }
   const { version } = JSON.parse(readFileSync(join(root, 'package.json'), 'utf8'));
   assert.equal(registrar(['--version']).stdout, `${version}\n`);
 });
 
-test('cli: README quotes --help', () => {
+test('cli: README quotes --help of every command', () => {
   const readme = readFileSync(join(root, 'README.md'), 'utf8');
-  assert.ok(readme.includes(registrar(['--help']).stdout.trimEnd()));
+  for (const args of [[], ...commands.map((name) => [name])]) {
+    assert.ok(readme.includes(registrar([...args, '--help']).stdout.trimEnd()), `registrar ${args.join(' ')} --help`);
+  }
 });
 
 test('cli: bad usage is one line on stderr and exit 2', () => {
-  for (const args of [[], ['nonsense'], ['serve', '--port', 'x'], ['serve', '--nonsense'], ['serve', '--host', '0.0.0.0'], ['serve', 'extra']]) {
+  for (const args of [[], ['nonsense'], ['serve', '--port', 'x'], ['serve', '--nonsense'], ['serve', '--host', '0.0.0.0'], ['serve', 'extra'], ['check', '--yes'], ['toString']]) {
     const { status, stdout, stderr } = registrar(args);
     assert.equal(status, 2, args.join(' '));
     assert.equal(stdout, '');
@@ -200,6 +204,55 @@ test('cli: on a terminal it prints where it listens and three lines that work wh
   // Ctrl-C, as the terminal sends it.
   child.stdin.write('\x03');
   assert.deepEqual(await once(child, 'exit'), [0, null]);
+});
+
+test('cli: check, compact and repair work while the service runs, and say what they did', async (t) => {
+  const { data, ask, ended, child, stderr } = await spawnService(t);
+  for (let n = 0; n < 20; n++) assert.equal((await ask('/user/', { method: 'POST', body: { login: `user${n}`, password: 'correct horse' } })).status, 201);
+  for (let n = 0; n < 5; n++) assert.equal((await ask(`/user/user${n}`, { method: 'DELETE' })).status, 204);
+  const file = join(data, 'users.jsonl');
+  const checked = registrar(['check', '--data', data]);
+  assert.deepEqual([checked.status, checked.stderr], [0, '']);
+  assert.match(checked.stdout, /users\.jsonl: 15 users, 26 lines of which 10 are dead, 25 batches, [\d,]+ bytes; every checksum holds\n$/);
+  assert.deepEqual([registrar(['repair', '--data', data]).status, registrar(['repair', '--yes'], { REGISTRAR_DATA: data }).stdout], [0, `${file}: nothing is wrong with it\n`]);
+  const compacted = registrar(['compact', '--data', data]);
+  assert.match(compacted.stdout, /^15 users: [\d,]+ bytes became [\d,]+\n$/);
+  assert.deepEqual([(await ask('/user/user0')).status, (await ask('/user/user19')).status], [404, 200]);
+  assert.equal((await ask('/user/', { method: 'POST', body: { login: 'user0', password: 'correct horse' } })).json.id, 21);
+  assert.match(registrar(['check', '--data', data]).stdout, /16 users, 17 lines of which 0 are dead/);
+  // A line rots underneath.
+  const bytes = readFileSync(file);
+  bytes[bytes.indexOf('user7') + 4]! ^= 1;
+  writeFileSync(file, bytes);
+  assert.equal((await ask('/user/user7')).status, 500);
+  const damaged = registrar(['check', '--data', data]);
+  assert.equal(damaged.status, 1);
+  assert.match(damaged.stdout, /: damaged\n  line 4 \(byte \d+, \d+ bytes\) fails its checksum: it seems to be about user 8, "user6", who is not saved\n$/);
+  assert.match(damaged.stderr, /^registrar: Cannot open "[^"]+": line 4 \(byte \d+\) fails its checksum[^\n]+registrar repair\n$/);
+  // Without a terminal nobody can be asked.
+  const refused = registrar(['repair', '--data', data]);
+  assert.deepEqual([refused.status, readFileSync(file).equals(bytes)], [1, true]);
+  assert.match(refused.stderr, /nothing was changed; with --yes nobody is asked\n$/);
+  const repaired = registrar(['repair', '--yes', '--data', data]);
+  assert.equal(repaired.status, 0);
+  assert.match(repaired.stdout, /15 users can be saved\. What is lost:\n  line 4 .*\n.* has 15 users now; the damaged file is .*users\.jsonl\.damaged-\S+\n$/);
+  assert.deepEqual([(await ask('/user/user7')).status, (await ask('/user/user8')).status], [404, 200]);
+  assert.equal((await ask('/user/', { method: 'POST', body: { login: 'user7', password: 'correct horse' } })).status, 201);
+  assert.match(registrar(['check', '--data', data]).stdout, /16 users/);
+  child.kill('SIGTERM');
+  assert.deepEqual([await ended, stderr().includes('Error')], [0, false]);
+});
+
+test('cli: check, compact and repair make nothing where nothing is, and refuse what is none of theirs', (t) => {
+  const data = temporaryDirectory(t);
+  for (const name of ['check', 'compact', 'repair']) {
+    const { status, stderr } = registrar([name, '--data', join(data, 'none')]);
+    assert.deepEqual([status, /There is no users' file ".*none.users\.jsonl"; name its directory with --data/.test(stderr)], [1, true]);
+  }
+  writeFileSync(join(data, 'users.jsonl'), '{"users":[]}\n');
+  const before = snapshot(data);
+  for (const name of ['check', 'compact', 'repair']) assert.equal(registrar([name, '--data', data]).status, 1, name);
+  assert.deepEqual(snapshot(data), before);
 });
 
 test('make cert: a P-256 key of mode 0600, the names asked for, and nothing is overwritten unless told to', { skip: without('openssl') }, (t) => {

@@ -67,7 +67,13 @@ export class Beacon {
     });
     server.unref();
     const beacon = new Beacon(options, server, connections);
-    fs.rename(`${directory}/${temporary}`, `${directory}/${identity}.s`);
+    try {
+      fs.rename(`${directory}/${temporary}`, `${directory}/${identity}.s`);
+    } catch (error) {
+      fs.unlink(`${directory}/${temporary}`);
+      server.close();
+      throw error;
+    }
     const self = await beacon.probe(identity);
     if (self.state !== 'alive') {
       await beacon.extinguish();

@@ -76,17 +76,23 @@ export class ChecksumProof {
   }
 }
 
+/**
+ * The seed from which `sum` is the CRC-32 of `bytes`: there is exactly one. It tells the seed of a file
+ * whose header cannot be read, from any of its lines.
+ */
+export function seedOf(bytes: Buffer, sum: number): number {
+  // x has the order 2^32 - 1, so this is the inverse of x^(8 × bytes).
+  const inverse = power(2 ** 32 - 1 - ((8 * bytes.length) % (2 ** 32 - 1)));
+  return times(inverse, crc32(bytes) ^ sum) >>> 0;
+}
+
 function shifted(table: Uint32Array, sum: number): number {
   return table[sum & 255]! ^ table[256 | ((sum >>> 8) & 255)]! ^ table[512 | ((sum >>> 16) & 255)]! ^ table[768 | (sum >>> 24)]!;
 }
 
 /** A table for `shifted`: multiplication by x^(8 × bytes) modulo the polynomial. */
 function shiftTable(bytes: number): Uint32Array {
-  let factor = 1 << 31;
-  for (let n = 31 - Math.clz32(bytes); n >= 0; n--) {
-    factor = times(factor, factor);
-    if ((bytes >>> n) & 1) factor = times(factor, 1 << 23);
-  }
+  const factor = power(8 * bytes);
   const table = new Uint32Array(4 * 256);
   for (let bit = 0; bit < 32; bit++) {
     const from = (bit >> 3) * 256;
@@ -95,6 +101,16 @@ function shiftTable(bytes: number): Uint32Array {
     for (let n = 0; n < size; n++) table[from + size + n] = table[from + n]! ^ column;
   }
   return table;
+}
+
+/** x^exponent modulo the polynomial, for an unsigned 32-bit exponent. */
+function power(exponent: number): number {
+  let factor = 1 << 31;
+  for (let bit = 31; bit >= 0; bit--) {
+    factor = times(factor, factor);
+    if ((exponent >>> bit) & 1) factor = times(factor, 1 << 30);
+  }
+  return factor;
 }
 
 /** The product of two polynomials modulo CRC-32's, reflected: the highest bit is x^0. */

@@ -55,6 +55,7 @@ export class UserLog {
   #end: number;
   #lines = 1;
   #batch = -1;
+  #batches = 0;
   /** Its tables are worth keeping while a file is opened. */
   #proof: ChecksumProof | undefined;
 
@@ -111,6 +112,10 @@ export class UserLog {
   /** Lines that were read, the header included. */
   get lines(): number {
     return this.#lines;
+  }
+
+  get batches(): number {
+    return this.#batches;
   }
 
   /**
@@ -292,6 +297,7 @@ export class UserLog {
       if (reason !== undefined) return this.#damage(reason);
       start = end + 1;
       this.#end = from + start;
+      if (scanned.batch !== this.#batch) this.#batches++;
       this.#batch = scanned.batch;
       this.#lines++;
     }
@@ -339,7 +345,7 @@ export async function writeAll(fs: FileSystem, fd: number, bytes: Buffer, positi
 /** What a damaged file is answered with, everywhere: where it is, and what to do. Nothing is touched. */
 export function corruption(path: string, damage: Damage): RegistrarError {
   const where = `line ${grouped(damage.line)} (byte ${grouped(damage.offset)})`;
-  const way = 'nothing was changed; restore the file from a backup';
+  const way = 'nothing was changed; restore the file from a backup, or see what can be saved: registrar repair';
   return new RegistrarError('corrupt', `Cannot open "${path}": ${where} ${damage.reason}: ${way}`);
 }
 

@@ -23,7 +23,7 @@ export const lineBytesMax = 4096;
 const newline = 0x0a;
 const quote = 0x22;
 /** `,"crc":"1a2b3c4d"}` */
-const sealBytes = 18;
+export const sealBytes = 18;
 
 export interface Header {
   readonly version: number;
@@ -156,17 +156,23 @@ const loginPrefix = ',"login":"';
 
 /** Whether the last bytes of the line in `bytes[start, end)` are the checksum of those before. */
 export function checksumHolds(bytes: Buffer, start: number, end: number, seed: number): boolean {
+  const stored = storedChecksum(bytes, start, end);
+  return stored !== -1 && crc32(bytes.subarray(start, end - sealBytes), seed) === stored;
+}
+
+/** What the line in `bytes[start, end)` says that its checksum is; -1 if it says nothing. */
+export function storedChecksum(bytes: Buffer, start: number, end: number): number {
   const sealAt = end - sealBytes;
-  if (sealAt <= start || bytes.toString('latin1', sealAt, sealAt + 8) !== ',"crc":"') return false;
-  if (bytes[end - 2] !== quote || bytes[end - 1] !== 0x7d) return false;
+  if (sealAt <= start || bytes.toString('latin1', sealAt, sealAt + 8) !== ',"crc":"') return -1;
+  if (bytes[end - 2] !== quote || bytes[end - 1] !== 0x7d) return -1;
   let stored = 0;
   for (let at = sealAt + 8; at < end - 2; at++) {
     const c = bytes[at]!;
     const digit = c >= 0x30 && c <= 0x39 ? c - 0x30 : c >= 0x61 && c <= 0x66 ? c - 0x57 : -1;
-    if (digit < 0) return false;
+    if (digit < 0) return -1;
     stored = (stored << 4) | digit;
   }
-  return crc32(bytes.subarray(start, sealAt), seed) === stored >>> 0;
+  return stored >>> 0;
 }
 
 /** The user of a line whose checksum holds; undefined if the line is a removal. */

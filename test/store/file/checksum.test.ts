@@ -1,7 +1,8 @@
 import assert from 'node:assert/strict';
 import { randomBytes, randomInt } from 'node:crypto';
 import { test } from 'node:test';
-import { ChecksumProof } from '../../../lib/store/file/checksum.ts';
+import { crc32 } from 'node:zlib';
+import { ChecksumProof, seedOf } from '../../../lib/store/file/checksum.ts';
 import { checksumHolds, encodeRemoval, encodeUser } from '../../../lib/store/file/record.ts';
 
 /** Lines of many lengths, as `encodeUser` makes them. */
@@ -60,5 +61,12 @@ test('checksum: together and one by one say the same of lines that are changed, 
       start = end + 1;
     }
     assert.equal(proof.holds(bytes, 0, bytes.length, seed), isEachRight, `kind ${kind}`);
+  }
+});
+
+test('checksum: the seed is told by any line', () => {
+  for (let n = 0; n < 300; n++) {
+    const [bytes, seed] = [randomBytes(1 + n * 13), randomBytes(4).readUInt32LE()];
+    assert.equal(seedOf(bytes, crc32(bytes, seed)), seed);
   }
 });
