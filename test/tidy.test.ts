@@ -45,6 +45,7 @@ const testedBy: Readonly<Record<string, string>> = {
   'lib/store/cursor.ts': 'test/helper/user-store-contract.ts',
   'lib/store/decide.ts': 'test/helper/user-store-contract.ts',
   'lib/store/file/beacon.ts': 'test/store/file/lock.test.ts',
+  'lib/store/file/failure.ts': 'test/store/file/store.test.ts',
   'lib/store/file/file-system.ts': 'test/store/file/store.test.ts',
   'lib/store/file/half-sip-hash.ts': 'test/store/file/index.test.ts',
   'lib/store/file/identity.ts': 'test/store/file/lock.test.ts',

@@ -12,15 +12,16 @@
 
 import { dirname, join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
-import { RegistrarError, messageOf, noRoom, systemCode } from '../../errors.ts';
+import { RegistrarError, messageOf } from '../../errors.ts';
 import { Compaction } from './compact.ts';
+import { Failure } from './failure.ts';
 import type { FileSystem } from './file-system.ts';
 import { bootId } from './identity.ts';
 import { FileLock } from './lock.ts';
 import { UserLog } from './log.ts';
 import { DurableMark } from './mark.ts';
 import { assertTorn } from './recover.ts';
-import { DiskFailure, assertAlone, assertNotCut, cutBack, isOf, isSuspect, settle, suspectPath, sync, writeMark } from './settle.ts';
+import { DiskFailure, assertAlone, assertNotCut, cutBack, isOf, isSuspect, settle, sync, writeMark } from './settle.ts';
 import type { Place } from './settle.ts';
 import { Successor, compactPrefix } from './successor.ts';
 
@@ -49,6 +50,7 @@ export class SharedLog {
   readonly #options: SharedLogOptions;
   readonly #place: Place;
   readonly #lock: FileLock;
+  readonly #failure: Failure;
   readonly #successor: Successor;
   #log!: UserLog;
   /** The lock is held and everything before it was caught up with: nobody else writes. */
@@ -56,9 +58,6 @@ export class SharedLog {
   #lookedAt = -Infinity;
   /** The end of the chain of those who catch up: one at a time. */
   #catchingUp: Promise<unknown> = Promise.resolve();
-  #failed: RegistrarError | undefined;
-  /** It failed and could not even say so: the lock stays held, so that nobody trusts the file. */
-  #isStuck = false;
 
   private constructor(options: SharedLogOptions, lockDirectory: string, lock: FileLock) {
     const { fs, path, now, report } = options;
@@ -69,6 +68,7 @@ export class SharedLog {
       mark: new DurableMark(fs, join(lockDirectory, 'durable')),
       temporary: join(lockDirectory, `.new-${lock.identity}`),
     };
+    this.#failure = new Failure(this.#place, options.onFailed);
     this.#successor = new Successor({ fs, path, lockDirectory, identity: lock.identity, current: () => this.#log });
   }
 
@@ -104,7 +104,7 @@ export class SharedLog {
 
   /** Why every call is refused, if the store has failed or was closed. */
   get failed(): RegistrarError | undefined {
-    return this.#failed;
+    return this.#failure.error;
   }
 
   /** What is known without a look at the file. */
@@ -117,7 +117,7 @@ export class SharedLog {
   }
 
   async close(): Promise<void> {
-    this.#failed ??= new RegistrarError('unavailable', 'The store is closed');
+    this.#failure.close();
     await this.#letGo();
   }
 
@@ -126,7 +126,7 @@ export class SharedLog {
    * there is something to catch up with first, which is rare.
    */
   ready(): UserLog | undefined {
-    if (this.#failed !== undefined) throw this.#failed;
+    if (this.#failure.error !== undefined) throw this.#failure.error;
     if (this.#isCurrent) {
       this.#look();
       return this.#log;
@@ -143,7 +143,7 @@ export class SharedLog {
 
   /** Takes the lock, if it is not held still, and catches up with whoever had it before. */
   async enter(): Promise<UserLog> {
-    if (this.#failed !== undefined) throw this.#failed;
+    if (this.#failure.error !== undefined) throw this.#failure.error;
     if (this.#isCurrent && this.#lock.isHeld) return this.#log;
     try {
       await this.#lock.acquire(this.#options.lockWaitMsMax);
@@ -158,7 +158,7 @@ export class SharedLog {
       this.#isCurrent = true;
       return this.#log;
     } catch (error) {
-      const told = this.#refusal(error);
+      const told = this.#failure.refusal(error);
       this.release();
       throw told;
     }
@@ -178,7 +178,7 @@ export class SharedLog {
       await sync(log);
       this.#writeMark(log, log.end + bytes.length);
     } catch (error) {
-      throw this.#refusal(error);
+      throw this.#failure.refusal(error);
     }
     log.append(bytes);
   }
@@ -195,7 +195,7 @@ export class SharedLog {
     try {
       return await Compaction.begin({ fs, temporary, source: this.#log, now: now() });
     } catch (error) {
-      throw this.#refusal(error);
+      throw this.#failure.refusal(error);
     }
   }
 
@@ -215,19 +215,19 @@ export class SharedLog {
       }
       this.#writeMark(compaction.log, compaction.log.end);
     } catch (error) {
-      throw this.#refusal(error);
+      throw this.#failure.refusal(error);
     }
     this.#switchTo(compaction.log);
   }
 
   /** Lets the next process write. */
   release(): void {
-    if (this.#isStuck) return;
+    if (this.#failure.isStuck) return;
     this.#isCurrent = false;
     try {
       this.#lock.release();
     } catch (error) {
-      this.#lost(messageOf(error), error);
+      this.#failure.lost(messageOf(error), error);
     }
   }
 
@@ -316,57 +316,15 @@ export class SharedLog {
     }
   }
 
-  /** What a caller is told of whatever went wrong in a write. */
-  #refusal(error: unknown): RegistrarError {
-    if (error instanceof DiskFailure) return this.#fail(error);
-    if (error instanceof RegistrarError) return error;
-    if (noRoom(error)) {
-      return new RegistrarError('storage-full', 'There is no room to store this; nothing was changed', { cause: error });
-    }
-    const code = systemCode(error) ?? messageOf(error);
-    const options = { cause: error, retryAfterSeconds: 5 };
-    return new RegistrarError('busy', `The store cannot be written to (${code}); nothing was changed`, options);
-  }
-
-  /**
-   * The disk has failed: nobody may believe the page cache any more. Whoever takes the lock next finds
-   * `suspect` and writes the file anew first. If not even that can be left, the lock is kept for good.
-   */
-  #fail(cause: DiskFailure): RegistrarError {
-    const { fs } = this.#place;
-    const reason = `${cause.message} (${messageOf(cause.cause)})`;
-    this.#failed = new RegistrarError('unavailable', `The store has failed and the service is ending: ${reason}`, { cause });
-    try {
-      fs.symlink('durable', suspectPath(this.#place));
-    } catch (unmarked) {
-      this.#isStuck = systemCode(unmarked) !== 'EEXIST';
-      const why = `Cannot leave a "suspect" mark (${messageOf(unmarked)})`;
-      if (this.#isStuck) this.#options.report(`${reason}. ${why}: keeping the lock until this process is ended`);
-    }
-    if (!this.#isStuck) this.#announce(this.#failed);
-    return new RegistrarError('outcome-unknown', 'The store failed while writing: this may or may not be stored', { cause });
-  }
-
-  /** After those who wait have been answered: the process ends then. */
-  #announce(error: RegistrarError): void {
-    setImmediate(() => this.#options.onFailed(error));
-  }
-
-  #lost(reason: string, cause?: unknown): RegistrarError {
-    this.#failed = new RegistrarError('unavailable', reason, { cause });
-    this.#announce(this.#failed);
-    return this.#failed;
-  }
-
   /** Before each write: neither the lock nor the file was moved away, and the file is as long as it was left. */
   #assertInPlace(): void {
     const { fs, path } = this.#place;
     this.#assertHeld();
     const status = fs.stat(path);
     if (status?.inode !== this.#log.inode || status.device !== this.#log.device) {
-      throw this.#lost(`"${path}" was removed or replaced underneath`);
+      throw this.#failure.lost(`"${path}" was removed or replaced underneath`);
     }
-    if (status.bytes !== this.#log.end) throw this.#lost(`"${path}" was changed underneath: it has another length`);
+    if (status.bytes !== this.#log.end) throw this.#failure.lost(`"${path}" was changed underneath: it has another length`);
   }
 
   /** Reading, the holder does not look at the mark; now and then it makes sure that it still holds. */
@@ -381,13 +339,13 @@ export class SharedLog {
     try {
       this.#lock.assertHeld();
     } catch (error) {
-      throw this.#lost(messageOf(error), error);
+      throw this.#failure.lost(messageOf(error), error);
     }
   }
 
   async #letGo(): Promise<void> {
     this.#isCurrent = false;
-    await this.#lock.leave(this.#isStuck);
+    await this.#lock.leave(this.#failure.isStuck);
     this.#successor.close();
     this.#place.mark.close();
     this.#log?.close();

@@ -212,6 +212,7 @@ export class FileUserStore implements UserStore {
     const bytesBefore = this.#shared.log.end;
     const compaction = await this.#exclusively(() => this.#shared.beginCompaction());
     this.#compaction = compaction;
+    if (this.#closing !== undefined) compaction.stop();
     try {
       await compaction.copy();
       // Where writing is faster than copying it ends all the same, and writers wait longer once.
