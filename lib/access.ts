@@ -30,10 +30,11 @@ export function isLoopback(address: string): boolean {
 
 /** Throws `forbidden`, with the way out in its detail, unless open mode may serve this. */
 export function admitInOpenMode({ method, peer, httpVersion, headers }: Approach): void {
-  if (peer === undefined || !isLoopback(peer)) throw refusal('requests from another machine');
+  if (peer !== '127.0.0.1' && (peer === undefined || !isLoopback(peer))) throw refusal('requests from another machine');
   if (httpVersion !== '1.1') throw refusal(`HTTP/${httpVersion}, which proxies speak`);
-  const relay = Object.keys(headers).find((name) => forwarding.test(name));
-  if (relay !== undefined) throw refusal(`requests that were relayed (they carry "${relay}")`);
+  for (const name in headers) {
+    if (forwarding.test(name)) throw refusal(`requests that were relayed (they carry "${name}")`);
+  }
   if (typeof headers.host !== 'string' || !loopbackHost.test(headers.host)) {
     throw refusal('requests for another host: ask for localhost, 127.0.0.1 or [::1]');
   }

@@ -60,7 +60,7 @@ export async function openApp(config: Config, { report, onFailed }: AppOptions):
     await opened.then((ready) => ready(...call), () => void call[1].destroy());
   };
   const { host, port, connectionsMax } = config;
-  const serve: Handler = (...call) => handler(...call);
+  const serve: Handler = (request, response, expectation, done) => handler(request, response, expectation, done);
   const server = await HttpServer.listen({ host, port, certificate, connectionsMax, handler: serve, report });
   try {
     const parts = await openParts(config, { report, onFailed });

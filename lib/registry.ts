@@ -13,7 +13,9 @@ import { checkNewPassword, normalizePassword } from './password-policy.ts';
 import type { PasswordPolicy } from './password-policy.ts';
 import { parseLogin } from './user.ts';
 import type { Credential, User } from './user.ts';
-import type { StoredUser, UserPage, UserStore } from './user-store.ts';
+import type { StoredUser, UserPage, UserStore, UserView } from './user-store.ts';
+
+export type { UserView };
 
 /** Makes and checks hashes; rejects with `overloaded`, or the signal's reason when the client has gone. */
 export interface PasswordHasher {
@@ -69,8 +71,8 @@ export class Registry {
     const { login, password } = this.#checkNew(registration);
     const key = registration.key === undefined ? undefined : sha256(registration.key);
     // A taken login costs no hash; whether it is still free is decided when it is written.
-    const present = await this.#store.find(login);
-    if (present !== undefined) return this.#repeat(present, password, key, signal);
+    const owner = await this.#store.find(login);
+    if (owner !== undefined) return this.#repeat(owner, password, key, signal);
     const credential = await this.#hasher.hash(password, signal);
     const registered = this.#now().toISOString();
     const outcome = await this.#store.create({ login, registered, ...credential, ...(key === undefined ? {} : { key }) });
@@ -80,9 +82,14 @@ export class Registry {
   /** Throws `not-found`. Any spelling of the login finds it. */
   async find(login: string): Promise<StoredUser> {
     const parsed = parseLogin(login);
-    const user = 'login' in parsed ? await this.#store.find(parsed.login) : undefined;
-    if (user === undefined) throw new RegistrarError('not-found', 'There is no user with this login');
-    return user;
+    return present('login' in parsed ? await this.#store.find(parsed.login) : undefined);
+  }
+
+  /** The same user's public side; at once, and thrown at once, where the store has not to be waited for. */
+  view(login: string): UserView | Promise<UserView> {
+    const parsed = parseLogin(login);
+    const view = 'login' in parsed ? this.#store.view(parsed.login) : undefined;
+    return view instanceof Promise ? view.then(present) : present(view);
   }
 
   list(after: string | undefined, limit: number): Promise<UserPage> {
@@ -152,15 +159,15 @@ export class Registry {
 
   /** The login is somebody's: the same client's, asking again since it missed the answer? */
   async #repeat(
-    present: StoredUser,
+    owner: StoredUser,
     password: string,
     key: string | undefined,
     signal: AbortSignal | undefined,
   ): Promise<User> {
-    if (key === undefined || present.key !== key) {
-      throw new RegistrarError('taken', `The login "${present.login}" is taken`);
+    if (key === undefined || owner.key !== key) {
+      throw new RegistrarError('taken', `The login "${owner.login}" is taken`);
     }
-    if (await this.#hasher.verify(password, present, signal)) return present;
+    if (await this.#hasher.verify(password, owner, signal)) return owner;
     throw new RegistrarError('key-reused', 'This Idempotency-Key came before, with another password for this login');
   }
 
@@ -180,6 +187,11 @@ export class Registry {
     const fields = [{ detail: checked.problem, pointer: '#/password' }];
     throw new RegistrarError('invalid', checked.problem, { fields });
   }
+}
+
+function present<T>(user: T | undefined): T {
+  if (user === undefined) throw new RegistrarError('not-found', 'There is no user with this login');
+  return user;
 }
 
 function sha256(text: string): string {

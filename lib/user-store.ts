@@ -48,12 +48,26 @@ export interface UserPage {
   readonly next: string | undefined;
 }
 
+/** A user as the store can give it fastest: what an answer needs and no more. */
+export interface UserView {
+  readonly id: number;
+  readonly version: number;
+  /** The public JSON of the user. */
+  readonly json: string;
+}
+
 export interface UserStore {
   /** Adds a user if the login is free. */
   create(candidate: Candidate): Promise<CreateOutcome>;
 
   /** The user of a canonical login. */
   find(login: string): Promise<StoredUser | undefined>;
+
+  /**
+   * The same user's public side. It is what is asked for most, so it comes at once where nothing has to be waited
+   * for, and then what `find` would reject with is thrown.
+   */
+  view(login: string): UserView | undefined | Promise<UserView | undefined>;
 
   /** Replaces the credential; undefined if (id, version) is no longer what is expected. */
   replace(expected: Expected, replacement: Replacement): Promise<StoredUser | undefined>;

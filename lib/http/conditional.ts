@@ -3,19 +3,22 @@
 import { RegistrarError } from '../errors.ts';
 import type { User } from '../user.ts';
 
-export function etag({ id, version }: Pick<User, 'id' | 'version'>): string {
+/** What of a user an ETag is made of. */
+type State = Pick<User, 'id' | 'version'>;
+
+export function etag({ id, version }: State): string {
   return `"${id}.${version}"`;
 }
 
 /** If-Match on a change: throws `precondition-failed`. Compared strongly, so a weak one never matches. */
-export function requireMatch(header: string | undefined, user: User): void {
+export function requireMatch(header: string | undefined, user: State): void {
   if (header === undefined || header.trim() === '*') return;
   if (tags('If-Match', header).includes(etag(user))) return;
   throw new RegistrarError('precondition-failed', `If-Match does not name the user's ETag, which is ${etag(user)} now`);
 }
 
 /** Whether If-None-Match names what the client would get. Compared weakly. */
-export function hasMatch(header: string | undefined, user: User): boolean {
+export function hasMatch(header: string | undefined, user: State): boolean {
   if (header === undefined) return false;
   if (header.trim() === '*') return true;
   return tags('If-None-Match', header).some((tag) => tag.replace(/^W\//, '') === etag(user));

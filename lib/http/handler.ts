@@ -33,13 +33,10 @@ export type Handler = (
   response: ServerResponse,
   expectation: Expectation,
   done: (keepAlive: boolean) => void,
-) => Promise<void>;
+) => Promise<void> | void;
 
 /** Sent with every answer: none of them may be kept, and none is anything but what its type says. */
 const everyHeader = ['Cache-Control', 'no-store', 'X-Content-Type-Options', 'nosniff', 'X-Request-Id'] as const;
-
-/** These stand once in a sane request; the parser takes the first and drops the rest. */
-const singleHeaders = ['host', 'content-type', 'authorization', 'content-length'];
 
 /** The parser would drop those above a count of its own, and with them what they forbid. */
 const headersMax = 64;
@@ -54,43 +51,68 @@ let requests = 0;
 
 export function newRequestId(): string {
   requests++;
-  return `${processPart}-${requests.toString(36)}`;
+  return `${processPart}-${requests}`;
 }
 
 export function createHandler({ routes, admit, report }: HandlerOptions): Handler {
   const router = new Router<Route>();
   for (const { method, pattern, route } of routes) router.add(method, pattern, route);
 
-  return async (request, response, expectation, done) => {
-    const id = newRequestId();
-    let reply: Reply;
+  // What need not wait is no promise, and nothing here is a function with a name of its own: tsx would define that
+  // name anew for every request, at 1 µs each.
+  return (request, response, expectation, done) => {
+    const exchange = { request, response, id: newRequestId(), done, report };
     let isSound = false;
+    let reply: Reply | Promise<Reply> | undefined;
     try {
       checkMessage(request);
       // Whether a body follows is anybody's guess.
       isSound = expectation !== 'unknown';
       admit(approachOf(request));
       if (expectation === 'unknown') throw new RegistrarError('expectation-failed', 'The only expectation that is met is 100-continue');
-      reply = await answer(router, request, response, expectation === 'continue');
+      reply = answer(router, request, response, expectation === 'continue');
     } catch (thrown) {
-      const error = asRegistrarError(thrown);
-      const isGone = response.destroyed || request.socket.destroyed;
-      // A client that leaves in the middle of its body is no failure of ours.
-      if (isGone && systemCode(thrown) === 'ECONNRESET') return;
-      if (error.cause !== undefined || isPrivate(error.code)) report(`request ${id} failed: ${describe(error)}`);
-      if (isGone) return;
-      reply = problem(error, id);
+      reply = failure(exchange, thrown);
       // Where the next request begins is not to be trusted any more.
       if (!isSound) response.shouldKeepAlive = false;
     }
-    try {
-      await send(request, response, reply, id, done);
-    } catch (thrown) {
-      // The status is out, so all that is left is to end the connection before its end is reached.
-      if (!response.destroyed) report(`request ${id} failed while it was answered: ${describe(asRegistrarError(thrown))}`);
-      response.destroy();
-    }
+    if (!(reply instanceof Promise)) return give(exchange, reply);
+    return reply.catch((thrown: unknown) => failure(exchange, thrown)).then((settled) => give(exchange, settled));
   };
+}
+
+interface Exchange {
+  readonly request: IncomingMessage;
+  readonly response: ServerResponse;
+  readonly id: string;
+  readonly done: (keepAlive: boolean) => void;
+  readonly report: (line: string) => void;
+}
+
+/** The answer to what was thrown; undefined if nobody is there any more to have one. */
+function failure({ request, response, id, report }: Exchange, thrown: unknown): Reply | undefined {
+  const error = asRegistrarError(thrown);
+  const isGone = response.destroyed || request.socket.destroyed;
+  // A client that leaves in the middle of its body is no failure of ours.
+  if (isGone && systemCode(thrown) === 'ECONNRESET') return undefined;
+  if (error.cause !== undefined || isPrivate(error.code)) report(`request ${id} failed: ${describe(error)}`);
+  return isGone ? undefined : problem(error, id);
+}
+
+function give(exchange: Exchange, reply: Reply | undefined): Promise<void> | undefined {
+  if (reply === undefined) return undefined;
+  try {
+    return send(exchange, reply)?.catch((thrown: unknown) => cut(exchange, thrown));
+  } catch (thrown) {
+    cut(exchange, thrown);
+    return undefined;
+  }
+}
+
+/** The status is out, so all that is left is to end the connection before its end is reached. */
+function cut({ response, id, report }: Exchange, thrown: unknown): void {
+  if (!response.destroyed) report(`request ${id} failed while it was answered: ${describe(asRegistrarError(thrown))}`);
+  response.destroy();
 }
 
 function answer(
@@ -181,14 +203,23 @@ function checkMessage(request: IncomingMessage): void {
   if (headers.upgrade !== undefined) throw malformed('there is nothing to upgrade to');
   const coding = headers['transfer-encoding'];
   if (coding !== undefined && coding.toLowerCase() !== 'chunked') throw malformed('the only transfer coding is chunked');
-  for (const name of singleHeaders) {
-    let times = 0;
-    for (let n = 0; n < rawHeaders.length; n += 2) {
-      const raw = rawHeaders[n];
-      if (raw?.length === name.length && raw.toLowerCase() === name) times++;
-    }
-    if (times > 1) throw malformed(`the header ${name} stands there ${times} times`);
-    if (times === 0 && name === 'host' && request.httpVersion === '1.1') throw malformed('it has no header host');
+  let seen = 0;
+  for (let n = 0; n < rawHeaders.length; n += 2) {
+    const bit = singleHeaderBit(rawHeaders[n]!);
+    if ((seen & bit) !== 0) throw malformed(`the header ${rawHeaders[n]!.toLowerCase()} stands there more than once`);
+    seen |= bit;
+  }
+  if (headers.host === undefined && request.httpVersion === '1.1') throw malformed('it has no header host');
+}
+
+/** One bit for each header that stands once in a sane request (the parser takes the first and drops the rest); 0 for others. */
+function singleHeaderBit(name: string): number {
+  switch (name.length) {
+    case 4: return name.toLowerCase() === 'host' ? 1 : 0;
+    case 12: return name.toLowerCase() === 'content-type' ? 2 : 0;
+    case 13: return name.toLowerCase() === 'authorization' ? 4 : 0;
+    case 14: return name.toLowerCase() === 'content-length' ? 8 : 0;
+    default: return 0;
   }
 }
 
@@ -200,42 +231,44 @@ function approachOf({ method = '', socket, httpVersion, headers }: IncomingMessa
   return { method, peer: socket.remoteAddress, httpVersion, headers };
 }
 
-async function send(
-  request: IncomingMessage,
-  response: ServerResponse,
-  { status, headers, body }: Reply,
-  id: string,
-  done: (keepAlive: boolean) => void,
-): Promise<void> {
+function send({ request, response, id, done }: Exchange, { status, headers, body }: Reply): Promise<void> | undefined {
   const hasBody = request.headers['transfer-encoding'] !== undefined || (request.headers['content-length'] ?? '0') !== '0';
   const keep = response.shouldKeepAlive && (request.complete || !hasBody);
   // A flat list is what Node takes fastest.
   const all: string[] = [...everyHeader, id];
-  for (const name in headers) all.push(name, headers[name] ?? '');
+  for (const name in headers) all.push(name, headers[name]!);
   if (!keep) all.push('Connection', 'close');
-  if (body === undefined || typeof body === 'string' || Buffer.isBuffer(body)) {
-    if (status !== 204 && status !== 304) all.push('Content-Length', String(body === undefined ? 0 : Buffer.byteLength(body)));
+  if (body !== undefined && typeof body !== 'string' && !Buffer.isBuffer(body)) {
     response.writeHead(status, all);
-    done(keep);
-    if (hasBody && !request.complete) {
-      if (body !== undefined) response.write(body);
-      else response.flushHeaders();
-      await linger(request);
+    return sendStream(request, response, body).then((isWhole) => {
+      if (!isWhole) return;
+      done(keep);
       response.end();
-    } else {
-      response.end(body);
-    }
-  } else {
-    response.writeHead(status, all);
-    if (request.method !== 'HEAD') {
-      for await (const chunk of body) {
-        if (response.destroyed) return;
-        if (!response.write(chunk)) await drained(response);
-      }
-    }
-    done(keep);
-    response.end();
+    });
   }
+  const bytes = body === undefined ? 0 : Buffer.byteLength(body);
+  if (status !== 204 && status !== 304) all.push('Content-Length', String(bytes));
+  response.writeHead(status, all);
+  done(keep);
+  if (hasBody && !request.complete) {
+    if (body !== undefined) response.write(body);
+    else response.flushHeaders();
+    return linger(request).then(() => void response.end());
+  }
+  // Text of as many bytes as characters is ASCII, which Node need not encode: so head and body are one string to it.
+  if (typeof body === 'string') response.end(body, bytes === body.length ? 'latin1' : 'utf8');
+  else response.end(body);
+  return undefined;
+}
+
+/** @returns false if the client has left. */
+async function sendStream(request: IncomingMessage, response: ServerResponse, body: AsyncIterable<Buffer>): Promise<boolean> {
+  if (request.method === 'HEAD') return true;
+  for await (const chunk of body) {
+    if (response.destroyed) return false;
+    if (!response.write(chunk)) await drained(response);
+  }
+  return true;
 }
 
 /** Reads and drops what comes, until it ends or it is enough. */

@@ -37,7 +37,8 @@ export class Router<Handler> {
 
   /** Throws a URIError if the path's percent-encoding is not that of UTF-8 text. */
   find(method: string, path: string): Lookup<Handler> {
-    const segments = split(path).map((segment) => (segment.includes('%') ? decodeURIComponent(segment) : segment));
+    const segments = split(path);
+    if (path.includes('%')) for (let n = 0; n < segments.length; n++) segments[n] = decodeURIComponent(segments[n]!);
     for (const { segments: pattern, handlers } of this.#resources) {
       const params = matchSegments(pattern, segments);
       if (params === undefined) continue;

@@ -2,7 +2,7 @@
 
 import { setImmediate as nextTurn } from 'node:timers/promises';
 import { RegistrarError } from '../errors.ts';
-import type { Registry } from '../registry.ts';
+import type { Registry, UserView } from '../registry.ts';
 import { publicUser } from '../user.ts';
 import type { User } from '../user.ts';
 import { etag, hasMatch, requireMatch } from './conditional.ts';
@@ -73,12 +73,17 @@ async function refuseReplacement(registry: Registry, login: string): Promise<Rep
   throw new RegistrarError('taken', `The login "${present.login}" is taken, and PUT overwrites nobody: PATCH changes a password`);
 }
 
-async function get(registry: Registry, call: Call): Promise<Reply> {
+/** No async function: an answer that is there at once is given at once, in the same turn of the event loop. */
+function get(registry: Registry, call: Call): Promise<Reply> | Reply {
   readQuery(call.query, []);
-  const user = await registry.find(loginOf(call));
-  requireMatch(call.headers['if-match'], user);
-  if (hasMatch(call.headers['if-none-match'], user)) return { status: 304, headers: { ETag: etag(user) } };
-  return reply(200, user, { ETag: etag(user) });
+  const view = registry.view(loginOf(call));
+  return view instanceof Promise ? view.then((user) => getReply(call, user)) : getReply(call, view);
+}
+
+function getReply({ headers }: Call, user: UserView): Reply {
+  requireMatch(headers['if-match'], user);
+  if (hasMatch(headers['if-none-match'], user)) return { status: 304, headers: { ETag: etag(user) } };
+  return { status: 200, headers: { 'Content-Type': 'application/json', ETag: etag(user) }, body: `${user.json}\n` };
 }
 
 async function patch(registry: Registry, call: Call): Promise<Reply> {

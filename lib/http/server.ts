@@ -6,7 +6,8 @@
 import http from 'node:http';
 import type { IncomingMessage, Server, ServerResponse } from 'node:http';
 import https from 'node:https';
-import type { AddressInfo, Socket } from 'node:net';
+import { Socket } from 'node:net';
+import type { AddressInfo } from 'node:net';
 import type { Duplex } from 'node:stream';
 import { RegistrarError, messageOf, systemCode } from '../errors.ts';
 import type { Certificate } from './certificate.ts';
@@ -53,8 +54,8 @@ export interface ServerOptions {
 interface Connection {
   /** The answer that is not handed over yet. */
   current: ServerResponse | undefined;
-  /** Answers that have not reached the kernel yet. */
-  answering: number;
+  /** The last answer; it is closed when the kernel has all of it, and of those before. */
+  last: ServerResponse | undefined;
   isClosing: boolean;
   requests: number;
 }
@@ -64,7 +65,7 @@ export class HttpServer {
   readonly #isSecure: boolean;
   readonly #handler: Handler;
   /** With what changes from request to request in them. A Set of the answers instead would leave tables behind in old
-   *  memory that hold on to answers long gone, for each collection of young memory to copy: a third of all time. */
+   *  memory that hold on to answers long gone, for each collection of young memory to copy: a fifth of all time. */
   readonly #connections = new WeakMap<Duplex, Connection>();
   /** TCP connections, and where TLS is spoken those that have shaken hands. */
   readonly #raw = new Set<Socket>();
@@ -129,9 +130,10 @@ export class HttpServer {
     const sockets = this.#isSecure ? this.#secured : this.#raw;
     const ends = new Set([...this.#secured].map(remoteEnd));
     for (const socket of sockets) {
-      const { current, answering } = this.#connectionOf(socket);
+      const { current, last } = this.#connectionOf(socket);
       if (current?.headersSent === false) current.shouldKeepAlive = false;
-      if (answering === 0 || ms === 0) socket.destroy();
+      if (last === undefined || last.closed || ms === 0) socket.destroy();
+      else destroyBehind(last, socket);
     }
     for (const socket of this.#raw) if (this.#isSecure && !ends.has(remoteEnd(socket))) socket.destroy();
     const timer = setTimeout(() => this.#server.closeAllConnections(), ms);
@@ -146,30 +148,26 @@ export class HttpServer {
     if (current !== undefined || connection.isClosing) {
       // Behind an answer that is not given (pipelining), or that is the last one: RFC 9112, 9.3.2 and 9.6.
       // It is not carried out, and nothing more is read; its client sees the connection close and asks again.
-      connection.isClosing = true;
+      endBehindLast(connection, socket);
       if (current !== undefined && !current.headersSent) current.shouldKeepAlive = false;
       socket.pause();
       return;
     }
     connection.current = response;
+    connection.last = response;
     connection.requests++;
     const isLast = this.#isDraining || connection.requests >= limits.requestsPerConnectionMax || request.httpVersion !== '1.1';
     if (isLast) response.shouldKeepAlive = false;
-    connection.answering++;
-    response.once('close', () => {
-      connection.answering--;
-      if (connection.isClosing || this.#isDraining) socket.destroySoon();
-    });
     void this.#handler(request, response, expectation, (keepAlive) => {
       if (keepAlive) connection.current = undefined;
-      else connection.isClosing = true;
+      else endBehindLast(connection, socket);
     });
   }
 
   #connectionOf(socket: Duplex): Connection {
     let connection = this.#connections.get(socket);
     if (connection === undefined) {
-      connection = { current: undefined, answering: 0, isClosing: false, requests: 0 };
+      connection = { current: undefined, last: undefined, isClosing: false, requests: 0 };
       this.#connections.set(socket, connection);
     }
     return connection;
@@ -181,7 +179,7 @@ export class HttpServer {
     // The last answer is on its way, and the connection is closed behind it.
     if (connection.isClosing) return;
     const { current } = connection;
-    connection.isClosing = true;
+    endBehindLast(connection, socket);
     if (current?.req.complete === true) {
       // It is what follows that is no HTTP: the request itself is answered, and then it is over.
       if (!current.headersSent) current.shouldKeepAlive = false;
@@ -200,6 +198,20 @@ export class HttpServer {
     socket.resume();
     setTimeout(() => socket.destroy(), lingerMs).unref();
   }
+}
+
+/** Nothing is taken from it any more, and it is closed when its last answer is out. */
+function endBehindLast(connection: Connection, socket: Duplex): void {
+  if (connection.isClosing) return;
+  connection.isClosing = true;
+  if (connection.last?.closed === false) destroyBehind(connection.last, socket);
+}
+
+/** Listened for when it is wanted: for every answer it would be a cost to all, for the sake of few. */
+function destroyBehind(response: ServerResponse, socket: Duplex): void {
+  response.once('close', () => {
+    if (socket instanceof Socket) socket.destroySoon();
+  });
 }
 
 function remember(sockets: Set<Socket>, socket: Socket): void {

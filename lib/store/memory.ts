@@ -1,6 +1,6 @@
 /** The reference implementation of the contract, for tests: a Map, and an array for the order of ids. */
 
-import type { Candidate, CreateOutcome, Expected, Replacement, StoredUser, UserPage, UserStore } from '../user-store.ts';
+import type { Candidate, CreateOutcome, Expected, Replacement, StoredUser, UserPage, UserStore, UserView } from '../user-store.ts';
 import { publicUser } from '../user.ts';
 import { decodeCursor, encodeCursor } from './cursor.ts';
 import { decideCreate, decideRemove, decideReplace } from './decide.ts';
@@ -17,6 +17,11 @@ export class MemoryUserStore implements UserStore {
 
   async find(login: string): Promise<StoredUser | undefined> {
     return this.#users.get(login);
+  }
+
+  view(login: string): UserView | undefined {
+    const user = this.#users.get(login);
+    return user && { id: user.id, version: user.version, json: JSON.stringify(publicUser(user)) };
   }
 
   async replace(expected: Expected, replacement: Replacement): Promise<StoredUser | undefined> {

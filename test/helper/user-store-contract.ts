@@ -4,6 +4,7 @@ import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import type { TestContext } from 'node:test';
 import { RegistrarError } from '../../lib/errors.ts';
+import { publicUser } from '../../lib/user.ts';
 import type { Candidate, UserStore } from '../../lib/user-store.ts';
 
 export function candidate(login: string, more: Partial<Candidate> = {}): Candidate {
@@ -27,6 +28,24 @@ export function testUserStore(name: string, open: (t: TestContext) => Promise<Us
     assert.deepEqual(outcome.user, { id: 1, version: 1, ...candidate('алиса', { key: 'ab'.repeat(32) }) });
     assert.deepEqual(await store.find('алиса'), outcome.user);
     assert.equal(await store.find('bob'), undefined);
+  });
+
+  test(`${name}: the view of a user is the public side of what is found, and nobody's is undefined`, async (t) => {
+    const store = await open(t);
+    // Each is a part of another one's line, or of the line's own syntax.
+    const logins = ['алиса', 'a', 'al', 'alice', 'login', 'version', 'registered', 'kdf', '1', '名字', 'a'.repeat(64), '名'.repeat(64)];
+    for (const login of logins) await store.create(candidate(login, { key: 'ab'.repeat(32) }));
+    const alice = await store.find('alice');
+    await store.replace(alice!, { ...other, changed: at });
+    await store.remove((await store.find('al'))!, at);
+    for (const login of logins) {
+      const user = await store.find(login);
+      const view = await store.view(login);
+      const expected = user && { id: user.id, version: user.version, json: JSON.stringify(publicUser(user)) };
+      assert.deepEqual(view, expected, login);
+    }
+    assert.equal((await store.view('alice'))?.version, 2);
+    for (const login of ['al', 'bob', '', 'alice"', 'x'.repeat(1000)]) assert.equal(await store.view(login), undefined);
   });
 
   test(`${name}: a taken login gives the user who has it`, async (t) => {

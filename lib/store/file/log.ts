@@ -7,12 +7,12 @@
 import { randomBytes } from 'node:crypto';
 import { setImmediate as nextTurn } from 'node:timers/promises';
 import { RegistrarError } from '../../errors.ts';
-import type { StoredUser } from '../../user-store.ts';
+import type { StoredUser, UserView } from '../../user-store.ts';
 import type { FileSystem } from './file-system.ts';
 import { ChecksumProof } from './checksum.ts';
 import { LoginIndex } from './index.ts';
-import { checksumHolds, decodeHeader, decodeUser, lineBytesMax, lineEnd, publicJson, relocateLine } from './record.ts';
-import { scanLine, scanProven } from './record.ts';
+import { checksumHolds, decodeHeader, decodeUser, decodeView, lineBytesMax, lineEnd, publicJson } from './record.ts';
+import { relocateLine, scanLine, scanProven } from './record.ts';
 import type { Header, Scanned } from './record.ts';
 
 /** What is read at a time to catch up: between two such reads the event loop gets its turn. */
@@ -192,14 +192,25 @@ export class UserLog {
   }
 
   find(login: string): StoredUser | undefined {
+    return this.#find(login, (bytes, start, end) => {
+      const user = decodeUser(bytes, start, end);
+      return user?.login === login ? user : undefined;
+    });
+  }
+
+  /** The public side of a user, without making an object of the line. */
+  view(login: string): UserView | undefined {
+    return this.#find(login, (bytes, start, end) => decodeView(bytes, start, end, login));
+  }
+
+  /** What `decode` makes of the line of the login; undefined if it is another's, whose hash is the same. */
+  #find<T>(login: string, decode: (bytes: Buffer, start: number, end: number) => T | undefined): T | undefined {
     const name = Buffer.from(login, 'utf8');
-    let found: StoredUser | undefined;
+    let found: T | undefined;
     this.index.find(this.index.hash(name, 0, name.length), (ordinal) => {
-      const line = this.#line(this.index.offset(ordinal), guessBytes);
-      const user = decodeUser(this.#window, line.start, line.end);
-      if (user?.login !== login) return false;
-      found = user;
-      return true;
+      const { start, end } = this.#line(this.index.offset(ordinal), guessBytes);
+      found = decode(this.#window, start, end);
+      return found !== undefined;
     });
     return found;
   }

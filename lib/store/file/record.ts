@@ -12,7 +12,7 @@
  */
 
 import { crc32 } from 'node:zlib';
-import type { StoredUser } from '../../user-store.ts';
+import type { StoredUser, UserView } from '../../user-store.ts';
 
 export const format = 'registrar-users';
 export const formatVersion = 1;
@@ -193,6 +193,22 @@ export function decodeUser(bytes: Buffer, start: number, end: number): StoredUse
   };
 }
 
+/** The public side of the user of a line whose checksum holds; undefined if the line is not of this login. */
+export function decodeView(bytes: Buffer, start: number, end: number, login: string): UserView | undefined {
+  const line = bytes.toString('utf8', start, end);
+  // No character of a login is ever escaped, and a comma stands behind an id.
+  const comma = line.indexOf(',', idPrefix.length);
+  const loginAt = comma + loginPrefix.length;
+  if (!line.startsWith(login, loginAt) || line[loginAt + login.length] !== '"') return undefined;
+  const cut = line.indexOf(',"kdf":"', loginAt + login.length);
+  const versionAt = line.indexOf(versionPrefix, loginAt + login.length) + versionPrefix.length;
+  if (cut < 0 || versionAt < versionPrefix.length) return undefined;
+  // The digits end at a comma, with which parseInt stops.
+  const version = Number.parseInt(line.slice(versionAt, cut), 10);
+  return { id: Number(line.slice(idPrefix.length, comma)), version, json: `${line.slice(0, cut)}}` };
+}
+
+const versionPrefix = ',"version":';
 const publicEnd = Buffer.from(',"kdf":"');
 const closing = Buffer.from('}');
 

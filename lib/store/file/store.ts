@@ -7,7 +7,7 @@
  */
 
 import { RegistrarError, messageOf } from '../../errors.ts';
-import type { Candidate, CreateOutcome, Expected, Replacement, StoredUser, UserPage, UserStore } from '../../user-store.ts';
+import type { Candidate, CreateOutcome, Expected, Replacement, StoredUser, UserPage, UserStore, UserView } from '../../user-store.ts';
 import { decodeCursor, encodeCursor } from '../cursor.ts';
 import { decideCreate, decideRemove, decideReplace } from '../decide.ts';
 import type { Decision } from '../decide.ts';
@@ -127,6 +127,16 @@ export class FileUserStore implements UserStore {
 
   find(login: string): Promise<StoredUser | undefined> {
     return this.#read((log) => log.find(login));
+  }
+
+  view(login: string): UserView | undefined | Promise<UserView | undefined> {
+    try {
+      const log = this.#shared.ready();
+      if (log !== undefined) return log.view(login);
+    } catch (error) {
+      throw asStoreError(error, 'unavailable');
+    }
+    return this.#read((log) => log.view(login));
   }
 
   page(after: string | undefined, limit: number): Promise<UserPage> {
