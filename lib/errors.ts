@@ -52,6 +52,12 @@ export interface RegistrarErrorOptions {
   readonly allow?: readonly string[];
 }
 
+/** What clients are answered with every day. */
+const refusals: ReadonlySet<ErrorCode> = new Set([
+  'malformed', 'invalid', 'forbidden', 'wrong-password', 'not-found', 'method-not-allowed', 'taken', 'conflict', 'precondition-failed',
+  'key-reused', 'too-large', 'unsupported-media-type', 'expectation-failed', 'headers-too-large', 'timeout', 'overloaded',
+]);
+
 export class RegistrarError extends Error {
   override readonly name = 'RegistrarError';
   readonly code: ErrorCode;
@@ -61,7 +67,11 @@ export class RegistrarError extends Error {
 
   /** @param detail says for a person what was attempted and what is the case; it holds no secret. */
   constructor(code: ErrorCode, detail: string, options: RegistrarErrorOptions = {}) {
+    const { stackTraceLimit } = Error;
+    // A refusal says where by what it says, and its stack, which nobody sees, costs as much as a read.
+    if (refusals.has(code)) Error.stackTraceLimit = 0;
     super(detail, options.cause === undefined ? undefined : { cause: options.cause });
+    Error.stackTraceLimit = stackTraceLimit;
     this.code = code;
     this.fields = options.fields ?? [];
     this.retryAfterSeconds = options.retryAfterSeconds;

@@ -16,3 +16,9 @@ test('errors: one of ours has a code, a detail, and a cause if there is one', ()
   assert.deepEqual([error.code, error.detail, error.cause, error.fields, error.allow], ['taken', 'The login is taken', cause, [], []]);
   assert.equal('cause' in new RegistrarError('taken', 'x'), false);
 });
+
+test('errors: a refusal carries no stack, what is to be mended does, and so does any other error after it', () => {
+  assert.doesNotMatch(new RegistrarError('not-found', 'nobody').stack ?? '', /\n\s+at /);
+  assert.match(new RegistrarError('corrupt', 'damage').stack ?? '', /\n\s+at .*errors\.test/);
+  assert.match(new TypeError('defect').stack ?? '', /\n\s+at .*errors\.test/);
+});
