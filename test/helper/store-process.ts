@@ -15,9 +15,13 @@ import { candidate } from './user-store-contract.ts';
 /** What a process may be told, and the answer, which carries the same number. */
 export type Command =
   | { readonly do: 'create'; readonly logins: readonly string[] }
+  /** Finds the user and gives a new password: the answer is the new version, or 0. */
+  | { readonly do: 'change'; readonly login: string }
+  | { readonly do: 'remove'; readonly login: string }
   | { readonly do: 'find'; readonly login: string }
   | { readonly do: 'close' };
 
+const at = '2026-11-23T08:00:00.000Z';
 const path = process.argv[2];
 
 if (path !== undefined && process.send !== undefined) {
@@ -30,6 +34,13 @@ if (path !== undefined && process.send !== undefined) {
       if (command.do === 'create') {
         const outcomes = await Promise.all(command.logins.map((login) => store.create(candidate(login))));
         send({ n, answer: outcomes.map(({ created, user }) => ({ created, id: user.id })) });
+      } else if (command.do === 'change') {
+        const user = await store.find(command.login);
+        const changed = user && (await store.replace(user, { kdf: user.kdf, password: user.password, changed: at }));
+        send({ n, answer: changed?.version ?? 0 });
+      } else if (command.do === 'remove') {
+        const user = await store.find(command.login);
+        send({ n, answer: user !== undefined && (await store.remove(user, at)) });
       } else if (command.do === 'find') {
         send({ n, answer: await store.find(command.login) });
       } else {
