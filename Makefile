@@ -9,7 +9,7 @@ CERTS ?= certs
 # Node 22.18 and up run TypeScript as it is; Node 20 does with tsx.
 RUN = $(NODE) $(shell $(NODE) -p 'process.features.typescript ? "" : "--import tsx"')
 
-.PHONY: help run cert test check types tidy coverage crash faults powercut build bench clean
+.PHONY: help run cert test check types tidy coverage crash faults powercut build bench clean lock race
 .DEFAULT_GOAL := help
 
 help: ## lists the targets
@@ -68,6 +68,12 @@ crash: node_modules ## kills processes under load, TRIALS=30 times
 
 faults: node_modules ## plays crashes and faults of the disk, TRIALS=20000 times each where there are so many
 	@TRIALS='$(or $(TRIALS),20000)' $(RUN) --test test/store/file/crash-states.test.ts
+
+lock: node_modules ## the lock among processes that are killed and stopped, TRIALS=500 times, all else in proportion
+	@TRIALS='$(or $(TRIALS),500)' $(RUN) --test test/store/file/lock-trials.test.ts
+
+race: node_modules ## four processes, then services, register the same TRIALS=50000 logins at once
+	@TRIALS='$(or $(TRIALS),50000)' $(RUN) --test test/race.test.ts
 
 powercut: node_modules ## cuts the power of a file system in an image, TRIALS=10 times; as root, with xfsprogs
 	@$(RUN) test/trial/powercut.ts ext4 '$(or $(TRIALS),10)'

@@ -1,0 +1,116 @@
+/**
+ * What only root may do, and not in every container: mounting, namespaces. A trial that needs it is registered
+ * under its name where it can run. Elsewhere a test of the same name says that it was not run, and why: a skip
+ * would fail the build on machines that can do no better, and silence would pass for a result.
+ */
+
+import { execFileSync, spawnSync } from 'node:child_process';
+import { mkdirSync, mkdtempSync, rmSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { test } from 'node:test';
+import type { TestContext } from 'node:test';
+
+export type FileSystemKind = 'tmpfs' | 'ext4' | 'xfs';
+
+/** Registers the test, or one that tells what is missing. */
+export function testIf(missing: string | false, name: string, run: (t: TestContext) => Promise<void>): void {
+  if (missing === false) test(name, run);
+  else test(`NOT RUN here, ${missing}: ${name}`, (t) => t.diagnostic(missing));
+}
+
+export interface Mounted {
+  readonly directory: string;
+  readonly unmount: () => void;
+  readonly mount: () => void;
+  /** Makes the file system anew, empty. */
+  readonly make: () => void;
+  /** Unmounts it and removes all of it. */
+  readonly remove: () => void;
+}
+
+/** A file system of its own: of `size` (as in 16M) in memory, or in an image. Its directory is 0700 and ours. */
+export function mountNew(kind: FileSystemKind, size: string): Mounted {
+  const base = mkdtempSync(join(tmpdir(), 'registrar-mount-'));
+  const image = join(base, 'image');
+  const directory = join(base, 'mounted');
+  mkdirSync(directory, { mode: 0o700 });
+  const run = (program: string, ...args: string[]): void => {
+    execFileSync(program, args, { stdio: ['ignore', 'ignore', 'pipe'], timeout: 60_000 });
+  };
+  let isMounted = false;
+  const mount = (): void => {
+    if (kind === 'tmpfs') run('mount', '-t', 'tmpfs', '-o', `size=${size},mode=0700`, 'tmpfs', directory);
+    else run('mount', '-o', 'loop', image, directory);
+    isMounted = true;
+  };
+  const unmount = (): void => {
+    run('umount', directory);
+    isMounted = false;
+  };
+  const make = (): void => {
+    if (isMounted) unmount();
+    if (kind !== 'tmpfs') {
+      rmSync(image, { force: true });
+      run('truncate', '-s', size, image);
+      // Without blocks that are root's alone, lest the disk be full for others only.
+      run(`mkfs.${kind}`, '-q', ...(kind === 'ext4' ? ['-m', '0'] : []), image);
+    }
+    mount();
+  };
+  const remove = (): void => {
+    // What is killed may take a moment to let go.
+    for (let n = 0; isMounted; n++) {
+      try {
+        unmount();
+      } catch (error) {
+        if (n === 50) throw error;
+        spawnSync('sleep', ['0.1']);
+      }
+    }
+    rmSync(base, { recursive: true, force: true });
+  };
+  try {
+    make();
+  } catch (error) {
+    remove();
+    throw error;
+  }
+  return { directory, mount, unmount, make, remove };
+}
+
+const known = new Map<string, string | false>();
+
+/** False, or why there can be no file system of that kind here. */
+export function cannotMount(kind: FileSystemKind, size = kind === 'xfs' ? '320M' : '16M'): string | false {
+  return once(kind, () => {
+    if (process.getuid?.() !== 0) return 'only root may mount';
+    try {
+      mountNew(kind, size).remove();
+      return false;
+    } catch (error) {
+      return `no ${kind} can be mounted (${(error instanceof Error ? error.message : String(error)).split('\n')[1] ?? 'no program for it'})`;
+    }
+  });
+}
+
+/** False, or why there can be no namespace of that kind here. */
+export function cannotUnshare(...flags: readonly string[]): string | false {
+  return once(flags.join(' '), () => {
+    const { status } = spawnSync('unshare', [...flags, 'true'], { stdio: 'ignore', timeout: 10_000 });
+    return status === 0 ? false : `unshare ${flags.join(' ')} does not work`;
+  });
+}
+
+/** False, or that the program is missing. */
+export function cannotRun(program: string): string | false {
+  return once(program, () => (spawnSync('sh', ['-c', `command -v ${program}`]).status === 0 ? false : `there is no ${program}`));
+}
+
+function once(key: string, find: () => string | false): string | false {
+  const before = known.get(key);
+  if (before !== undefined) return before;
+  const found = find();
+  known.set(key, found);
+  return found;
+}
