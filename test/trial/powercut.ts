@@ -8,10 +8,10 @@
  */
 
 import { execFileSync } from 'node:child_process';
-import { mkdirSync, mkdtempSync, rmSync } from 'node:fs';
-import { tmpdir } from 'node:os';
+import { mkdirSync, rmSync } from 'node:fs';
 import { join } from 'node:path';
 import { FileUserStore } from '../../lib/store/file/store.ts';
+import { mountNew } from '../helper/possible.ts';
 import { spawnStore } from '../helper/store-process.ts';
 
 const [kind, trials] = process.argv.slice(2);
@@ -61,45 +61,55 @@ async function trial(directory: string, mountAgain: () => void, isSynced: boolea
   return { acknowledged: acknowledged.size, lost };
 }
 
-async function main(type: string, count: number): Promise<void> {
-  const base = mkdtempSync(join(tmpdir(), 'registrar-powercut-'));
-  const image = join(base, 'image');
-  const directory = join(base, 'mounted');
-  mkdirSync(directory);
-  const mount = (): void => void run('mount', '-o', 'loop', image, directory);
-  const unmount = (): void => void run('umount', directory);
-  const make = (): void => {
-    rmSync(image, { force: true });
-    run('truncate', '-s', type === 'xfs' ? '320M' : '64M', image);
-    run(`mkfs.${type}`, '-q', image);
-    mount();
-  };
-  make();
+async function makeStore(directory: string): Promise<void> {
+  mkdirSync(join(directory, 'data'), { recursive: true });
+  await (await FileUserStore.open({ path: join(directory, 'data', 'users.jsonl'), lockWaitMsMax: 5_000 })).close();
+  run('sync', '-f', directory);
+}
+
+export interface Cuts {
+  readonly trials: number;
+  readonly acknowledged: number;
+  readonly lost: number;
+  /** Trials that lost anything. */
+  readonly losing: number;
+}
+
+/** So many cuts on one file system. Without syncing it is made anew each time, since nothing of it can be believed. */
+export async function cutPower(type: 'ext4' | 'xfs', times: number, isSynced: boolean): Promise<Cuts> {
+  const mounted = mountNew(type, type === 'xfs' ? '320M' : '64M');
+  const sum = { trials: 0, acknowledged: 0, lost: 0, losing: 0 };
   try {
-    for (const [isSynced, times] of [[true, count], [false, Math.max(3, Math.ceil(count / 20))]] as const) {
-      const sum = { trials: 0, acknowledged: 0, lost: 0, losing: 0 };
-      for (let n = 0; n < times; n++) {
-        // Where nothing is synced the store may not even be there afterwards, which is a loss of all.
-        const outcome = await trial(directory, () => (unmount(), mount()), isSynced, n % 2 === 1).catch((error: Error) => {
-          if (isSynced) throw error;
-          return { acknowledged: 1, lost: 1 };
-        });
-        sum.trials++;
-        sum.acknowledged += outcome.acknowledged;
-        sum.lost += outcome.lost;
-        if (outcome.lost > 0) sum.losing++;
-        if (!isSynced) {
-          unmount();
-          make();
-        }
-      }
-      const what = isSynced ? type : `${type}, with fdatasync taken out`;
-      process.stdout.write(`${what}: ${sum.trials} power cuts, ${sum.acknowledged} users acknowledged, ${sum.lost} lost in ${sum.losing} of them\n`);
-      if (isSynced === sum.lost > 0) process.exitCode = 1;
+    for (let n = 0; n < times; n++) {
+      const mountAgain = (): void => {
+        mounted.unmount();
+        mounted.mount();
+      };
+      // Without it, what is lost is to be users: the file itself is there to stay.
+      if (!isSynced) await makeStore(mounted.directory);
+      // What nobody has synced may even be refused afterwards, which is a loss of all.
+      const outcome = await trial(mounted.directory, mountAgain, isSynced, n % 2 === 1).catch((error: Error) => {
+        if (isSynced) throw error;
+        return { acknowledged: 1, lost: 1 };
+      });
+      sum.trials++;
+      sum.acknowledged += outcome.acknowledged;
+      sum.lost += outcome.lost;
+      if (outcome.lost > 0) sum.losing++;
+      if (!isSynced) mounted.make();
     }
   } finally {
-    unmount();
-    rmSync(base, { recursive: true, force: true });
+    mounted.remove();
+  }
+  return sum;
+}
+
+async function main(type: 'ext4' | 'xfs', count: number): Promise<void> {
+  for (const [isSynced, times] of [[true, count], [false, Math.max(3, Math.ceil(count / 20))]] as const) {
+    const sum = await cutPower(type, times, isSynced);
+    const what = isSynced ? type : `${type}, with fdatasync taken out`;
+    process.stdout.write(`${what}: ${sum.trials} power cuts, ${sum.acknowledged} users acknowledged, ${sum.lost} lost in ${sum.losing} of them\n`);
+    if (isSynced === sum.lost > 0) process.exitCode = 1;
   }
 }
 
