@@ -3,7 +3,8 @@
  * login may be found afterwards, whatever happened, and when.
  */
 
-import { RegistrarError } from '../../lib/errors.ts';
+import { RegistrarError, systemCode } from '../../lib/errors.ts';
+import { repair, survey } from '../../lib/store/file/repair.ts';
 import { FileUserStore } from '../../lib/store/file/store.ts';
 import type { StoredUser } from '../../lib/user-store.ts';
 import type { Call, Fault, MemoryFileSystem } from './memory-file-system.ts';
@@ -218,6 +219,15 @@ function openStore(fs: MemoryFileSystem): Promise<FileUserStore> {
   return FileUserStore.open({ path: fs.path, lockWaitMsMax: 2_000, fs, now });
 }
 
+/** Whoever asks for this is promised nothing, but whatever comes of it may harm nobody. */
+async function unlessRefused(work: Promise<unknown>): Promise<void> {
+  try {
+    await work;
+  } catch (error) {
+    if (!(error instanceof RegistrarError) && systemCode(error) === undefined) throw error;
+  }
+}
+
 /** A thing that is done, or several at once. */
 export type Operation = (run: Run) => Promise<unknown>;
 
@@ -229,6 +239,11 @@ const reopen: Operation = (run) => run.reopen();
 const alternate: Operation = (run) => run.alternate();
 const fail = (call: Call, code: string, more: Partial<Fault> = {}): Operation => async ({ fs }) => {
   fs.failNext = { call, fault: { code, ...more } };
+};
+const compact: Operation = ({ store }) => unlessRefused(store.compact());
+const mend: Operation = async ({ fs }) => {
+  const { salvage } = await survey(fs, fs.path);
+  await unlessRefused(repair({ fs, path: fs.path, lockWaitMsMax: 2_000, now: now() }, salvage));
 };
 /** More than a page of memory, and more than one of many disks. */
 const crowd = (prefix: string, count: number): Operation => create(...Array.from({ length: count }, (_, n) => `${prefix}${n}`));
@@ -248,5 +263,15 @@ export const scenarios: Readonly<Record<string, readonly Operation[]>> = {
   ],
   'a full disk': [create('alice'), fail('write', 'ENOSPC', { part: 0.5 }), create('bob', 'carol'), create('bob'), remove('alice')],
   'a write in parts': [fail('write', '', { part: 0.3 }), create('alice', 'bob'), fail('write', '', { part: 0.9 }), remove('bob'), create('carol')],
-  // To add what else can be done to a store is to add a line here, as in: (run) => run.store.compact()
+  compaction: [create('alice', 'bob', 'carol'), change('alice'), remove('bob'), compact, create('bob'), change('carol'), compact, reopen, remove('alice')],
+  'compaction while others write': [
+    crowd('u', 12), remove('u1', 'u2'),
+    (run) => Promise.all([compact(run), change('u3', 'u4')(run), remove('u5')(run), create('bob', 'u1')(run)]),
+    (run) => Promise.all([create('carol')(run), compact(run), remove('u3')(run)]), change('u4'),
+  ],
+  'compaction by one process and another': [crowd('u', 5), alternate, remove('u1', 'u4'), alternate, compact, create('u1'), alternate, compact, change('u2')],
+  'compaction on a disk that fails': [
+    create('alice', 'bob'), remove('bob'), fail('syncDirectory', 'EIO'), compact, reopen, change('alice'), fail('rename', 'EIO'), compact, create('carol'),
+  ],
+  'repair of what is sound': [create('alice', 'bob', 'carol'), change('alice'), remove('bob'), mend, create('bob'), mend, reopen, change('carol')],
 };
