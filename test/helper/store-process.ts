@@ -7,6 +7,7 @@ import { fork } from 'node:child_process';
 import type { ChildProcess } from 'node:child_process';
 import type { TestContext } from 'node:test';
 import { fileURLToPath } from 'node:url';
+import { RegistrarError } from '../../lib/errors.ts';
 import { nodeFileSystem } from '../../lib/store/file/file-system.ts';
 import { FileUserStore } from '../../lib/store/file/store.ts';
 import { loader, root } from './temporary.ts';
@@ -19,6 +20,8 @@ export type Command =
   | { readonly do: 'change'; readonly login: string }
   | { readonly do: 'remove'; readonly login: string }
   | { readonly do: 'find'; readonly login: string }
+  /** The answer is true, or false if another process is at it. */
+  | { readonly do: 'compact' }
   | { readonly do: 'close' };
 
 const at = '2026-11-23T08:00:00.000Z';
@@ -43,6 +46,8 @@ if (path !== undefined && process.send !== undefined) {
         send({ n, answer: user !== undefined && (await store.remove(user, at)) });
       } else if (command.do === 'find') {
         send({ n, answer: await store.find(command.login) });
+      } else if (command.do === 'compact') {
+        send({ n, answer: await store.compact().then(() => true, isBusy) });
       } else {
         await store.close();
         send({ n, answer: 'closed' });
@@ -53,6 +58,11 @@ if (path !== undefined && process.send !== undefined) {
     }
   });
   send('ready');
+}
+
+function isBusy(error: unknown): false {
+  if (error instanceof RegistrarError && error.code === 'busy') return false;
+  throw error;
 }
 
 export interface StoreProcess {
