@@ -157,9 +157,8 @@ export class UserLog {
     return undefined;
   }
 
-  /** Reads on as far as there are whole lines, in a file that another process is still writing. */
-  async advanceWhole(): Promise<Damage | undefined> {
-    const to = this.size;
+  /** The same, in a file that another process is still writing: where the last line ends may not be there yet. */
+  async advanceWhole(to: number): Promise<Damage | undefined> {
     const damage = await this.advance(to);
     return damage?.reason === noEnd && to - this.#end < lineBytesMax ? undefined : damage;
   }

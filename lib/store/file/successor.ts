@@ -58,14 +58,24 @@ export class Successor {
     try {
       if (this.#log?.isRemoved === true) this.#drop();
       this.#log ??= this.#open();
-      const damage = await this.#log?.advanceWhole();
-      if (damage !== undefined) throw new Error(damage.reason);
+      await this.#advance();
     } catch {
       // It is gone, or is not what it should be: whoever puts it in place reads it again.
       this.#drop();
     } finally {
       this.#isReading = false;
     }
+  }
+
+  async #advance(): Promise<void> {
+    const { fs, path } = this.#options;
+    const log = this.#log;
+    const to = log?.size ?? 0;
+    // Once it is in place others write to it, and what they have not made durable may be cut off again: it is
+    // read up to its mark then, and not here. So much as it had before that is final.
+    if (log === undefined || fs.stat(path)?.inode === log.inode) return;
+    const damage = await log.advanceWhole(to);
+    if (damage !== undefined) throw new Error(damage.reason);
   }
 
   #open(): UserLog | undefined {

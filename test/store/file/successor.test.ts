@@ -57,6 +57,20 @@ test('successor: the file that another process compacts into is read while it gr
   assert.equal(successor.take(markOf(path)), undefined, 'it is taken once');
 });
 
+test('successor: once it is in place nothing more is read, since what is not durable yet may be cut off again', async (t) => {
+  const { path, temporary, parts, successor } = await prepare(t);
+  const other = temporary('other');
+  writeFileSync(other, Buffer.concat(parts.slice(0, 1_000)));
+  const { size } = statSync(other);
+  await new Promise((resolve) => setTimeout(resolve, 600));
+  renameSync(other, path);
+  appendFileSync(path, parts[1_000]!);
+  await new Promise((resolve) => setTimeout(resolve, 600));
+  const log = successor.take(markOf(path));
+  t.after(() => log?.close());
+  assert.equal(log?.end, size);
+});
+
 test('successor: one that is given up, is damaged, or is this process\'s own is left alone', async (t) => {
   const { path, temporary, parts, successor } = await prepare(t);
   const all = Buffer.concat(parts.slice(0, 1_000));
