@@ -243,6 +243,35 @@ test('cli: check, compact and repair work while the service runs, and say what t
   assert.deepEqual([await ended, stderr().includes('Error')], [0, false]);
 });
 
+test('cli: on a terminal repair asks, and takes nothing but yes for yes', { skip: without('script') }, async (t) => {
+  const { data, ask, child, ended } = await spawnService(t);
+  for (const login of ['alice', 'bob']) await ask('/user/', { method: 'POST', body: { login, password: 'correct horse' } });
+  child.kill('SIGTERM');
+  await ended;
+  const file = join(data, 'users.jsonl');
+  const damaged = readFileSync(file, 'utf8').replace('"alice"', '"alicf"');
+  writeFileSync(file, damaged);
+  const answer = async (text: string): Promise<[code: number, output: string]> => {
+    const command = ['exec', process.execPath, ...loader, 'bin/registrar.ts', 'repair', '--data', data];
+    const terminal = spawn('script', ['-qec', command.join(' '), '/dev/null'], { cwd: root });
+    t.after(() => void terminal.kill('SIGKILL'));
+    let output = '';
+    terminal.stdout.on('data', (chunk) => (output += chunk));
+    while (!output.includes('[y/N]')) await once(terminal.stdout, 'data');
+    terminal.stdin.write(text);
+    const [code] = await once(terminal, 'close');
+    return [code as number, output];
+  };
+  for (const text of ['n\n', '\n']) {
+    const [code, output] = await answer(text);
+    assert.deepEqual([code, readFileSync(file, 'utf8') === damaged], [1, true]);
+    assert.match(output, /1 users can be saved.*line 2 .*"alicf", who is not saved.*nothing was changed/s);
+  }
+  const [code, output] = await answer('y\n');
+  assert.equal(code, 0, output);
+  assert.deepEqual(readFileSync(file, 'utf8').match(/"login":"\w+"/g), ['"login":"bob"']);
+});
+
 test('cli: check, compact and repair make nothing where nothing is, and refuse what is none of theirs', (t) => {
   const data = temporaryDirectory(t);
   for (const name of ['check', 'compact', 'repair']) {
