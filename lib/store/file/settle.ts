@@ -64,7 +64,10 @@ export async function settle(place: Place, current: UserLog | undefined, switchT
   }
   const { size } = log;
   if (size !== known) {
-    // Its writer died before the answer, or the machine did: what is read now may be in memory only.
+    // Its writer died before the answer, or the machine did: what is read now may be in memory only. A sync
+    // may have failed, too, and its process ended before it could say so: then the kernel takes these bytes
+    // for written, and syncs them only if they are written again.
+    if (known !== undefined && (await log.advance(known)) === undefined) await log.write(log.bytes(known, size));
     await sync(log);
     await fs.syncDirectory(dirname(path));
   }

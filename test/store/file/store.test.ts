@@ -10,6 +10,8 @@ import { FileLock } from '../../../lib/store/file/lock.ts';
 import { decodeMark, encodeMark } from '../../../lib/store/file/mark.ts';
 import { FileUserStore } from '../../../lib/store/file/store.ts';
 import type { FileUserStoreOptions } from '../../../lib/store/file/store.ts';
+import { MemoryDisk } from '../../helper/memory-disk.ts';
+import { MemoryFileSystem } from '../../helper/memory-file-system.ts';
 import { temporaryDirectory, until } from '../../helper/temporary.ts';
 import { candidate, testUserStore } from '../../helper/user-store-contract.ts';
 
@@ -613,4 +615,27 @@ test('file: damage in what another process wrote, and had said to be durable, is
   await assert.rejects(b.create(candidate('bob')), { code: 'corrupt', message: /line 2 .*durable/ });
   await assert.rejects(b.find('alice'), { code: 'corrupt', message: /line 2 .*durable/ });
   assert.ok(readFileSync(path).equals(bytes));
+});
+
+test('file: what a dead process could not sync, and could not say so, does not stand before what is written later', async () => {
+  const fs = new MemoryFileSystem(new MemoryDisk(), {
+    fault: (call, _, path) => (call === 'symlink' && path.endsWith('suspect') ? { code: 'EIO' } : undefined),
+  });
+  const failing = await FileUserStore.open({ path: fs.path, lockWaitMsMax: 5_000, fs });
+  await failing.create(candidate('alice'));
+  fs.failNext = { call: 'datasync', fault: { code: 'EIO' } };
+  await assert.rejects(failing.create(candidate('bob')), { code: 'outcome-unknown' });
+  const next = new MemoryFileSystem(fs.disk);
+  await next.bury();
+  const store = await FileUserStore.open({ path: next.path, lockWaitMsMax: 5_000, fs: next });
+  await store.create(candidate('carol'));
+  await store.close();
+  // The power fails: what was synced is left, and the mark is gone.
+  const left = fs.disk.afterPowerCut({ edit: () => false, content: ({ durable }) => durable, name: (name) => name.replace('durable', 'old') });
+  const last = new MemoryFileSystem(left);
+  await last.bury();
+  const again = await FileUserStore.open({ path: last.path, lockWaitMsMax: 5_000, fs: last });
+  assert.equal((await again.find('alice'))?.id, 1);
+  assert.equal((await again.find('carol'))?.login, 'carol');
+  await again.close();
 });
