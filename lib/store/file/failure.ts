@@ -47,6 +47,7 @@ export class Failure {
 
   /** The lock or the file is not this process's any more: the store has failed. */
   lost(reason: string, cause?: unknown): RegistrarError {
+    if (this.#error !== undefined) return this.#error;
     this.#error = new RegistrarError('unavailable', reason, { cause });
     this.#announce(this.#error);
     return this.#error;

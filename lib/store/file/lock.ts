@@ -53,6 +53,7 @@ export class FileLock {
   readonly #directory: string;
   readonly #directoryFd: number;
   readonly #directoryInode: number;
+  readonly #directoryDevice: number;
   readonly #onWanted: () => void;
   #beacon!: Beacon;
   #held = false;
@@ -65,7 +66,9 @@ export class FileLock {
     this.#directory = options.directory;
     this.#onWanted = options.onWanted;
     this.#directoryFd = options.fs.open(options.directory, 'r');
-    this.#directoryInode = options.fs.statFd(this.#directoryFd).inode;
+    const { inode, device } = options.fs.statFd(this.#directoryFd);
+    this.#directoryInode = inode;
+    this.#directoryDevice = device;
     this.identity = newIdentity(this.#directoryInode);
   }
 
@@ -100,13 +103,14 @@ export class FileLock {
 
   /**
    * Takes the lock; at once if it is still held. Rejects with `busy` after `waitMsMax`, naming the pid of
-   * the process that keeps it.
+   * the process that keeps it, and with `unavailable` if the directory was removed or replaced underneath.
    */
   async acquire(waitMsMax: number): Promise<void> {
     if (this.#held) return;
     const deadline = performance.now() + waitMsMax;
     await this.#letOthersTakeIt();
     for (;;) {
+      this.assertInPlace();
       if (this.#take()) {
         await this.#tidy();
         return;
@@ -147,8 +151,12 @@ export class FileLock {
 
   /** Throws `unavailable` if somebody removed the lock or its directory underneath: stop writing then. */
   assertHeld(): void {
-    if (this.#isOurs()) return;
-    throw new RegistrarError('unavailable', `The lock in "${this.#directory}" was removed or replaced underneath`);
+    if (!this.#isOurs()) throw this.#lost();
+  }
+
+  /** Throws `unavailable` if its path leads elsewhere by now: those whom it would find dead there may be alive. */
+  assertInPlace(): void {
+    if (!this.#isInPlace()) throw this.#lost();
   }
 
   /** Leaves the protocol. With `keeping`, the lock stays until the process has ended, if it is held. */
@@ -160,8 +168,16 @@ export class FileLock {
   }
 
   #isOurs(): boolean {
+    return this.#isInPlace() && this.#owner('lock') === this.identity;
+  }
+
+  #isInPlace(): boolean {
     const directory = this.#fs.stat(this.#directory);
-    return directory?.inode === this.#directoryInode && this.#owner('lock') === this.identity;
+    return directory?.inode === this.#directoryInode && directory.device === this.#directoryDevice;
+  }
+
+  #lost(): RegistrarError {
+    return new RegistrarError('unavailable', `The lock in "${this.#directory}" was removed or replaced underneath`);
   }
 
   #path(name: string): string {
@@ -244,6 +260,7 @@ export class FileLock {
       await sleep(backOffMsMin);
       return;
     }
+    this.assertInPlace();
     // The only living owner of a right for this victim: what is read here stays until it is unlinked.
     if (this.#owner('lock') === victim) this.#fs.unlink(this.#path('lock'));
     this.#fs.unlink(this.#path(`${victim}.s`));

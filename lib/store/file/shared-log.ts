@@ -127,10 +127,8 @@ export class SharedLog {
    */
   ready(): UserLog | undefined {
     if (this.#failure.error !== undefined) throw this.#failure.error;
-    if (this.#isCurrent) {
-      this.#look();
-      return this.#log;
-    }
+    this.#look();
+    if (this.#isCurrent) return this.#log;
     const mark = this.#place.mark.read();
     return mark !== undefined && isOf(mark, this.#log) && mark.end <= this.#log.end ? this.#log : undefined;
   }
@@ -159,6 +157,8 @@ export class SharedLog {
       return this.#log;
     } catch (error) {
       const told = this.#failure.refusal(error);
+      // Nothing that belongs to it is where it was: it cannot come right by waiting.
+      if (told.code === 'unavailable') this.#failure.lost(told.message, told);
       this.release();
       throw told;
     }
@@ -264,6 +264,7 @@ export class SharedLog {
       if (this.#isCurrent) return;
       const mark = durable.read();
       if (mark === undefined || mark.boot !== bootId) {
+        this.#assertHeld();
         throw new RegistrarError('unavailable', `The durable mark in "${lockDirectory}" was removed or damaged`);
       }
       if (isOf(mark, this.#log)) return this.#advance(this.#log, mark.end);
@@ -327,7 +328,10 @@ export class SharedLog {
     if (status.bytes !== this.#log.end) throw this.#failure.lost(`"${path}" was changed underneath: it has another length`);
   }
 
-  /** Reading, the holder does not look at the mark; now and then it makes sure that it still holds. */
+  /**
+   * Reading, the holder does not look at the mark: now and then it makes sure that it still holds. The others see
+   * the marks of a directory that was moved away, with everything in it, as before: they look where it is.
+   */
   #look(): void {
     const now = performance.now();
     if (now - this.#lookedAt < lookMs) return;
@@ -337,7 +341,8 @@ export class SharedLog {
 
   #assertHeld(): void {
     try {
-      this.#lock.assertHeld();
+      if (this.#isCurrent) this.#lock.assertHeld();
+      else this.#lock.assertInPlace();
     } catch (error) {
       throw this.#failure.lost(messageOf(error), error);
     }
