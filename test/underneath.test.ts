@@ -96,3 +96,19 @@ test('underneath: a second name for the file while services run refuses whoever 
   rmSync(join(above, 'copy.jsonl'));
   assert.equal((await register(reader, 'carol')).status, 201);
 });
+
+test('underneath: a holder that hangs is waited for, then answered with 503, and named in the log with its pid', async (t) => {
+  const { writer, reader } = await pair(t, temporaryDirectory(t));
+  writer.child.kill('SIGSTOP');
+  const answers = await Promise.all([register(reader, 'carol'), register(reader, 'dave')]);
+  for (const { status, json, headers } of answers) {
+    assert.deepEqual([status, json.type, headers['retry-after']], [503, 'urn:registrar:busy', '1']);
+    assert.match(json.detail, new RegExp(`locked by process ${writer.child.pid},`));
+  }
+  assert.equal((await reader.ask('/user/bob')).status, 200);
+  const named = reader.stderr().split('\n').filter((line) => line.includes(`locked by process ${writer.child.pid},`));
+  assert.equal(named.length, 1, reader.stderr());
+  writer.child.kill('SIGCONT');
+  assert.equal((await register(reader, 'carol')).status, 201);
+  assert.equal((await register(writer, 'dave')).status, 201);
+});

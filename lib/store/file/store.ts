@@ -202,6 +202,8 @@ export class FileUserStore implements UserStore {
         // Before the batch was taken, nobody in the queue can be served; after that, the others can. Whoever
         // of the batch has been answered already stays so.
         const told = asStoreError(error, 'unavailable');
+        // Once for all who have waited in vain: an operator must know which process hangs.
+        if (job === undefined && told.code === 'busy' && told.cause === undefined) this.#report(told.message);
         if (job !== undefined) job.reject(told);
         else for (const { reject } of batch.length > 0 ? batch : this.#queue.splice(0)) reject(told);
       }
