@@ -146,8 +146,8 @@ for (const [kind, size] of kinds) {
     for (let round = 0; round < rounds; round++) {
       const disk = newDisk(t, kind, size);
       const ledger = new Ledger();
-      let writer = await disk.spawn();
-      const reader = await disk.spawn();
+      const [first, reader] = await Promise.all([disk.spawn(), disk.spawn()]);
+      let writer = first;
       for (let n = 0; n < 5; n++) await ledger.register(writer);
       disk.fill(40_000 + Math.floor(Math.random() * 40_000));
 
@@ -188,7 +188,9 @@ for (const [kind, size] of kinds) {
     );
   });
 
-  for (const boot of ['the same', 'another']) {
+  // Few times, each kind has the half of it that is more to the point there: a mark in memory is of this boot.
+  const boots = rounds > 1 ? ['the same', 'another'] : kind === 'tmpfs' ? ['the same'] : ['another'];
+  for (const boot of boots) {
     testIf(cannotMount(kind, size), `disk full on ${kind}: a torn tail from ${boot} boot stays where it is, and is set aside when there is room`, async (t) => {
       const healed: number[] = [];
       for (let round = 0; round < rounds; round++) {
@@ -206,7 +208,7 @@ for (const [kind, size] of kinds) {
         if (boot === 'another') writeFileSync(markPath, encodeMark({ ...mark, boot: '0'.repeat(36) }), { flag: 'r+' });
         disk.fill(0);
 
-        const services = [await disk.spawn(), await disk.spawn()];
+        const services = await Promise.all([disk.spawn(), disk.spawn()]);
         for (const service of services) {
           await ledger.look(service);
           const answer = await ledger.register(service);

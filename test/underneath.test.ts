@@ -5,9 +5,12 @@ import { copyFileSync, linkSync, mkdirSync, readFileSync, readdirSync, renameSyn
 import { join } from 'node:path';
 import { test } from 'node:test';
 import type { TestContext } from 'node:test';
+import { FileUserStore } from '../lib/store/file/store.ts';
 import { spawnService } from './helper/service.ts';
 import type { Answer, RunningService } from './helper/service.ts';
+import { spawnStore } from './helper/store-process.ts';
 import { temporaryDirectory, until } from './helper/temporary.ts';
+import { candidate } from './helper/user-store-contract.ts';
 
 const password = 'correct horse battery';
 
@@ -17,7 +20,7 @@ const register = ({ ask }: RunningService, login: string): Promise<Answer> => as
 async function pair(t: TestContext, above: string): Promise<{ data: string; writer: RunningService; reader: RunningService }> {
   const data = join(above, 'data');
   mkdirSync(data);
-  const [writer, reader] = [await spawnService(t, { data }), await spawnService(t, { data })];
+  const [writer, reader] = await Promise.all([spawnService(t, { data }), spawnService(t, { data })]);
   assert.equal((await register(reader, 'alice')).status, 201);
   assert.equal((await register(writer, 'bob')).status, 201);
   assert.equal((await reader.ask('/user/bob')).status, 200);
@@ -52,21 +55,21 @@ for (const [name, act, left] of hands) {
     if (left.includes('data')) assert.deepEqual(readdirSync(data), []);
     if (left.includes('data.away')) assert.ok(readFileSync(join(`${data}.away`, 'users.jsonl')).equals(before));
   });
-
-  test(`underneath: reads from a data directory that is ${name} end the service too, and are never wrong`, async (t) => {
-    const { data, writer, reader } = await pair(t, temporaryDirectory(t));
-    act(data);
-    for (const service of [writer, reader]) {
-      // It looks once a second where its directory is; what it answers until then was so when the hand came.
-      await until(async () => {
-        const { status } = await service.ask('/user/bob').catch(() => ({ status: 0 }));
-        assert.ok([200, 503, 0].includes(status), String(status));
-        return status === 0;
-      }, 'the service to end');
-      assert.equal(await codeOf(service), 1, service.stderr());
-    }
-  });
 }
+
+test('underneath: reads from a data directory that is moved away end the service too', async (t) => {
+  const { data, writer, reader } = await pair(t, temporaryDirectory(t));
+  renameSync(data, `${data}.away`);
+  await Promise.all([writer, reader].map(async (service) => {
+    // It looks once a second where its directory is; what it answers until then was so when the hand came.
+    await until(async () => {
+      const { status } = await service.ask('/user/bob').catch(() => ({ status: 0 }));
+      assert.ok([200, 503, 0].includes(status), String(status));
+      return status === 0;
+    }, 'the service to end');
+    assert.equal(await codeOf(service), 1, service.stderr());
+  }));
+});
 
 test('underneath: a service whose directory was replaced takes no lock from those who work in the new one', async (t) => {
   const { data, writer, reader } = await pair(t, temporaryDirectory(t));
@@ -97,18 +100,21 @@ test('underneath: a second name for the file while services run refuses whoever 
   assert.equal((await register(reader, 'carol')).status, 201);
 });
 
-test('underneath: a holder that hangs is waited for, then answered with 503, and named in the log with its pid', async (t) => {
-  const { writer, reader } = await pair(t, temporaryDirectory(t));
-  writer.child.kill('SIGSTOP');
-  const answers = await Promise.all([register(reader, 'carol'), register(reader, 'dave')]);
-  for (const { status, json, headers } of answers) {
-    assert.deepEqual([status, json.type, headers['retry-after']], [503, 'urn:registrar:busy', '1']);
-    assert.match(json.detail, new RegExp(`locked by process ${writer.child.pid},`));
-  }
-  assert.equal((await reader.ask('/user/bob')).status, 200);
-  const named = reader.stderr().split('\n').filter((line) => line.includes(`locked by process ${writer.child.pid},`));
-  assert.equal(named.length, 1, reader.stderr());
-  writer.child.kill('SIGCONT');
-  assert.equal((await register(reader, 'carol')).status, 201);
-  assert.equal((await register(writer, 'dave')).status, 201);
+test('underneath: a holder that hangs is waited for, and named in the log with its pid, once for all who wait', async (t) => {
+  const path = join(temporaryDirectory(t), 'users.jsonl');
+  const hanging = await spawnStore(t, path);
+  const reports: string[] = [];
+  const store = await FileUserStore.open({ path, lockWaitMsMax: 300, report: (line) => reports.push(line) });
+  t.after(() => store.close());
+  await hanging.tell({ do: 'create', logins: ['alice'] });
+  hanging.child.kill('SIGSTOP');
+  const named = new RegExp(`locked by process ${hanging.child.pid},`);
+  const writes = ['bob', 'carol'].map((login) => assert.rejects(store.create(candidate(login)), { code: 'busy', message: named }));
+  await Promise.all(writes);
+  assert.equal((await store.find('alice'))?.login, 'alice');
+  assert.equal(reports.length, 1);
+  assert.match(reports[0]!, named);
+  hanging.child.kill('SIGCONT');
+  const outcome = async (): Promise<boolean> => store.create(candidate('bob')).then(() => true, () => false);
+  await until(outcome, 'the lock to be handed over');
 });

@@ -1,4 +1,5 @@
 import assert from 'node:assert/strict';
+import { fork } from 'node:child_process';
 import { once } from 'node:events';
 import { mkdirSync, openSync, readFileSync, readdirSync, readlinkSync, symlinkSync, statSync, utimesSync, writeFileSync } from 'node:fs';
 import { connect } from 'node:net';
@@ -9,7 +10,7 @@ import { nodeFileSystem } from '../../../lib/store/file/file-system.ts';
 import { isGone, newIdentity, pidOf } from '../../../lib/store/file/identity.ts';
 import { FileLock } from '../../../lib/store/file/lock.ts';
 import { spawnStore } from '../../helper/store-process.ts';
-import { temporaryDirectory, until } from '../../helper/temporary.ts';
+import { loader, root, temporaryDirectory, until } from '../../helper/temporary.ts';
 
 const ownerOf = (directory: string): string => readlinkSync(join(directory, 'lock')).replace(/\.s$/, '');
 const inodeOf = (directory: string): number => statSync(directory).ino;
@@ -228,6 +229,43 @@ test('lock: leaving waits for nobody who is connected and says nothing', async (
   await once(silent, 'connect');
   await lock.leave();
   assert.deepEqual(readdirSync(directory), ['protocol-1']);
+});
+
+test('lock: the beacon of a cluster\'s worker dies with the worker, not with its primary', async (t) => {
+  const directory = temporaryDirectory(t);
+  const script = join(temporaryDirectory(t), 'cluster.mjs');
+  const lib = new URL('../../../lib/store/file/', import.meta.url);
+  writeFileSync(script, `
+    import cluster from 'node:cluster';
+    if (cluster.isPrimary) {
+      const worker = cluster.fork();
+      worker.on('message', (message) => process.send(message));
+      worker.on('exit', (code, signal) => signal === null && process.exit(1));
+      process.on('message', () => process.kill(worker.process.pid, 'SIGKILL'));
+    } else {
+      const { FileLock } = await import(${JSON.stringify(new URL('lock.ts', lib).href)});
+      const { nodeFileSystem } = await import(${JSON.stringify(new URL('file-system.ts', lib).href)});
+      const lock = await FileLock.join({ fs: nodeFileSystem, directory: ${JSON.stringify(directory)}, onWanted: () => undefined });
+      await lock.acquire(5000);
+      process.send(lock.identity);
+    }
+  `);
+  const primary = fork(script, { cwd: root, execArgv: [...loader] });
+  t.after(async () => {
+    primary.kill('SIGKILL');
+    if (primary.exitCode === null && primary.signalCode === null) await once(primary, 'exit');
+  });
+  const identity = await new Promise<unknown>((resolve, reject) => {
+    primary.once('message', resolve);
+    primary.once('exit', () => reject(new Error('the worker does not take the lock')));
+  });
+  assert.equal(ownerOf(directory), identity);
+  const lock = await join_(t, directory);
+  const acquired = lock.acquire(20_000);
+  primary.send('kill it');
+  await acquired;
+  assert.equal(ownerOf(directory), lock.identity);
+  assert.equal(primary.exitCode, null);
 });
 
 test('identity: a name tells that its process is gone, or does not tell, and fits into an inode', () => {
