@@ -13,7 +13,7 @@ import { checkNewPassword, normalizePassword } from './password-policy.ts';
 import type { PasswordPolicy } from './password-policy.ts';
 import { parseLogin } from './user.ts';
 import type { Credential, User } from './user.ts';
-import type { StoredUser, UserPage, UserStore, UserView } from './user-store.ts';
+import type { StoredUser, UserLines, UserPage, UserStore, UserView } from './user-store.ts';
 
 export type { UserView };
 
@@ -94,6 +94,10 @@ export class Registry {
 
   list(after: string | undefined, limit: number): Promise<UserPage> {
     return this.#store.page(after, limit);
+  }
+
+  lines(after: string | undefined): Promise<UserLines> {
+    return this.#store.lines(after);
   }
 
   /** Throws `invalid`, `not-found`, what `precondition` throws, `wrong-password`, `conflict`. */

@@ -48,6 +48,13 @@ export interface UserPage {
   readonly next: string | undefined;
 }
 
+export interface UserLines {
+  /** The public JSON of each user, UTF-8, and a newline behind each. */
+  readonly bytes: Buffer;
+  /** Where the next piece begins; undefined when this one is the last. */
+  readonly next: string | undefined;
+}
+
 /** A user as the store can give it fastest: what an answer needs and no more. */
 export interface UserView {
   readonly id: number;
@@ -80,6 +87,12 @@ export interface UserStore {
    * The cursor is opaque. Rejects with `malformed` if it is none of this store's.
    */
   page(after: string | undefined, limit: number): Promise<UserPage>;
+
+  /**
+   * Users after the cursor in the same order, as NDJSON in one piece of some 64 KB: everybody is read so, piece by
+   * piece. The piece is the caller's. Rejects as `page` does.
+   */
+  lines(after: string | undefined): Promise<UserLines>;
 
   /** Finishes the writes that were asked for, then lets go of everything. */
   close(): Promise<void>;

@@ -18,12 +18,8 @@ export interface RouteEntry {
 const pageUsersMax = 1000;
 const pageUsersDefault = 100;
 
-/** As many users as are asked of the store at a time for a stream: some 150 KB. */
-const streamUsers = 1000;
-
 const collection = '/user/';
 const ndjson = 'application/x-ndjson';
-const newline = Buffer.from('\n');
 
 export function routes(registry: Registry): readonly RouteEntry[] {
   const user = '/user/{login}';
@@ -103,7 +99,7 @@ async function list(registry: Registry, call: Call): Promise<Reply> {
   const wantsStream = acceptsNdjson(call.headers.accept ?? '');
   const query = readQuery(call.query, wantsStream ? ['after'] : ['limit', 'after']);
   if (wantsStream) {
-    const first = await registry.list(query.after, streamUsers);
+    const first = await registry.lines(query.after);
     const body = stream(registry, first, call.signal);
     return { status: 200, headers: { 'Content-Type': ndjson, Vary: 'Accept' }, body };
   }
@@ -120,15 +116,15 @@ async function list(registry: Registry, call: Call): Promise<Reply> {
   };
 }
 
-/** Everybody, one JSON line each, a page of the store at a time: the next one when the client has read. */
+/** Everybody, one JSON line each, a piece of the store at a time: the next one when the client has read. */
 async function* stream(
   registry: Registry,
-  first: Awaited<ReturnType<Registry['list']>>,
+  first: Awaited<ReturnType<Registry['lines']>>,
   signal: AbortSignal,
 ): AsyncIterable<Buffer> {
-  for (let page = first; ; page = await registry.list(page.next, streamUsers)) {
-    yield Buffer.concat(page.users.flatMap((user) => [user, newline]));
-    if (page.next === undefined || signal.aborted) return;
+  for (let piece = first; ; piece = await registry.lines(piece.next)) {
+    yield piece.bytes;
+    if (piece.next === undefined || signal.aborted) return;
     // A fast reader must not keep all others from being served.
     await nextTurn();
   }

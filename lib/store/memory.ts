@@ -1,10 +1,13 @@
 /** The reference implementation of the contract, for tests: a Map, and an array for the order of ids. */
 
-import type { Candidate, CreateOutcome, Expected, Replacement, StoredUser, UserPage, UserStore, UserView } from '../user-store.ts';
+import type { Candidate, CreateOutcome, Expected, Replacement, StoredUser } from '../user-store.ts';
+import type { UserLines, UserPage, UserStore, UserView } from '../user-store.ts';
 import { publicUser } from '../user.ts';
 import { decodeCursor, encodeCursor } from './cursor.ts';
 import { decideCreate, decideRemove, decideReplace } from './decide.ts';
 import type { Decision } from './decide.ts';
+
+const linesUsers = 500;
 
 export class MemoryUserStore implements UserStore {
   /** Insertion order is the order of ids: a replacement keeps its place, a login registered anew goes last. */
@@ -41,6 +44,11 @@ export class MemoryUserStore implements UserStore {
       users: page.map((user) => Buffer.from(JSON.stringify(publicUser(user)))),
       next: last !== undefined && following.length > limit ? encodeCursor(last.id) : undefined,
     };
+  }
+
+  async lines(after: string | undefined): Promise<UserLines> {
+    const { users, next } = await this.page(after, linesUsers);
+    return { bytes: Buffer.concat(users.flatMap((user) => [user, Buffer.from('\n')])), next };
   }
 
   async close(): Promise<void> {

@@ -147,10 +147,31 @@ export function testUserStore(name: string, open: (t: TestContext) => Promise<Us
     assert.equal(page.next, undefined);
   });
 
+  test(`${name}: lines have everybody once, in the order of pages, piece by piece`, async (t) => {
+    const store = await open(t);
+    assert.deepEqual(await store.lines(undefined), { bytes: Buffer.alloc(0), next: undefined });
+    const logins = Array.from({ length: 1_500 }, (_, n) => `${n % 2 === 0 ? 'user' : '名'.repeat(40)}${n}`);
+    const users = await Promise.all(logins.map(async (login) => (await store.create(candidate(login, { key: 'ab'.repeat(32) }))).user));
+    await store.replace(users[3]!, { ...other, changed: at });
+    await store.remove(users[5]!, at);
+    const pieces: Buffer[] = [];
+    for (let after: string | undefined, more = true; more; ) {
+      const piece = await store.lines(after);
+      pieces.push(piece.bytes);
+      after = piece.next;
+      more = after !== undefined;
+    }
+    assert.ok(pieces.length > 1 && pieces.every((piece) => piece.at(-1) === 0x0a));
+    const page = await store.page(undefined, 2_000);
+    assert.equal(page.users.length, 1_499);
+    assert.equal(Buffer.concat(pieces).toString('utf8'), page.users.map((user) => `${user}\n`).join(''));
+  });
+
   test(`${name}: a cursor that is none is refused`, async (t) => {
     const store = await open(t);
     for (const cursor of ['', '17', 'aWQ6MQ==', 'aWQ6LTE', '\u0000', 'x'.repeat(100)]) {
       await assert.rejects(store.page(cursor, 5), (error) => error instanceof RegistrarError && error.code === 'malformed');
+      await assert.rejects(store.lines(cursor), (error) => error instanceof RegistrarError && error.code === 'malformed');
     }
   });
 }

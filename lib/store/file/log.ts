@@ -11,7 +11,7 @@ import type { StoredUser, UserView } from '../../user-store.ts';
 import type { FileSystem } from './file-system.ts';
 import { ChecksumProof } from './checksum.ts';
 import { LoginIndex } from './index.ts';
-import { checksumHolds, decodeHeader, decodeUser, decodeView, lineBytesMax, lineEnd, publicJson } from './record.ts';
+import { checksumHolds, copyPublicLine, decodeHeader, decodeUser, decodeView, lineBytesMax, lineEnd, publicJson } from './record.ts';
 import { relocateLine, scanLine, scanProven } from './record.ts';
 import type { Header, Scanned } from './record.ts';
 
@@ -19,10 +19,13 @@ import type { Header, Scanned } from './record.ts';
 const chunkBytes = 1 << 20;
 
 /** From so many on, lines are checked together: below, the tables for it would cost more. */
-const provenTogetherMin = 1 << 16;
+const provenTogetherMin = 1 << 14;
 
 /** Most lines are below this: one read for one user. */
 const guessBytes = 512;
+
+/** What is given of everybody at a time. */
+const pieceBytes = 1 << 16;
 
 /** Lines of a page mostly stand side by side: they are read together. */
 const windowBytes = 1 << 16;
@@ -56,7 +59,6 @@ export class UserLog {
   #lines = 1;
   #batch = -1;
   #batches = 0;
-  /** Its tables are worth keeping while a file is opened. */
   #proof: ChecksumProof | undefined;
 
   #liveBytes = 0;
@@ -110,7 +112,7 @@ export class UserLog {
   }
 
   /** Lines that were read, the header included. */
-  get lines(): number {
+  get lineCount(): number {
     return this.#lines;
   }
 
@@ -153,7 +155,6 @@ export class UserLog {
       if (!isWhole && (length < wanted || length >= lineBytesMax || from + length >= to)) return this.#damage(noEnd);
       if (this.#end < to && length === chunk.length) await nextTurn();
     }
-    this.#proof = undefined;
     return undefined;
   }
 
@@ -217,22 +218,46 @@ export class UserLog {
   /** Users with a higher id than `after`, in the order of ids. */
   page(after: number, limit: number): LogPage {
     const users: Buffer[] = [];
+    const next = this.#each(after, limit, (start, end) => {
+      users.push(publicJson(this.#window, start, end));
+      return true;
+    });
+    return { users, next };
+  }
+
+  /** The same as bytes, each user with a newline, and as many as fit into one piece. */
+  lines(after: number): { readonly bytes: Buffer; readonly next: number | undefined } {
+    const piece = Buffer.allocUnsafe(pieceBytes);
+    let length = 0;
+    const next = this.#each(after, Infinity, (start, end) => {
+      const room = pieceBytes - length;
+      // What is public is less than the line.
+      if (end - start >= room) return false;
+      length = copyPublicLine(this.#window, start, end, piece, length);
+      return true;
+    });
+    return { bytes: piece.subarray(0, length), next };
+  }
+
+  /** Takes the lines of users after the id `after` until `take` has no room. The id of the last one, if more follow. */
+  #each(after: number, limit: number, take: (start: number, end: number) => boolean): number | undefined {
     const { index } = this;
     this.#windowAt = -1;
+    let left = limit;
     let last = after;
     let previous = -Infinity;
     for (let ordinal = index.after(after); ordinal < index.ordinals; ordinal++) {
       const offset = index.offset(ordinal);
       if (offset === 0) continue;
-      if (users.length === limit) return { users, next: last };
+      if (left-- === 0) return last;
       // Lines that stand side by side are read together; one that was changed since lies elsewhere.
       const isNear = offset > previous && offset - previous < lineBytesMax;
       const line = this.#line(offset, isNear ? windowBytes : guessBytes);
-      users.push(publicJson(this.#window, line.start, line.end));
+      if (!take(line.start, line.end)) return last;
       previous = offset;
       last = index.id(ordinal);
     }
-    return { users, next: undefined };
+    return undefined;
   }
 
   /**
@@ -273,6 +298,8 @@ export class UserLog {
   /** What the window holds: bytes of the file from `#windowAt` on. */
   #windowAt = -1;
   #windowLength = 0;
+  /** Up to here all lines of the window were checked together. */
+  #windowProven = 0;
 
   /** Brings the line at `offset` into the window, checked; `want` bytes are read if it is not there yet. */
   #line(offset: number, want: number): { start: number; end: number } {
@@ -282,11 +309,12 @@ export class UserLog {
     for (let bytes = want; end < 0; bytes = lineBytesMax) {
       this.#windowLength = this.#read(this.#window, Math.min(bytes, this.#end - offset), offset);
       this.#windowAt = offset;
+      this.#windowProven = bytes === windowBytes ? this.#proven(this.#window, 0, this.#windowLength) : 0;
       start = 0;
       end = lineEnd(this.#window, 0, this.#windowLength);
       if (end < 0 && bytes >= lineBytesMax) break;
     }
-    if (end < 0 || !checksumHolds(this.#window, start, end, this.header.seed)) {
+    if (end < 0 || (end >= this.#windowProven && !checksumHolds(this.#window, start, end, this.header.seed))) {
       const reason = 'has changed since it was read first: it fails its checksum now';
       throw new RegistrarError('corrupt', `Cannot read "${this.path}": the line at byte ${grouped(offset)} ${reason}`);
     }
@@ -299,7 +327,7 @@ export class UserLog {
     const { seed } = this.header;
     const first = this.#end - from;
     const whole = chunk.lastIndexOf(0x0a, length - 1) + 1;
-    const areProven = whole - first >= provenTogetherMin && (this.#proof ??= new ChecksumProof()).holds(chunk, first, whole, seed);
+    const areProven = this.#proven(chunk, first, length) > 0;
     for (let start = first; start < whole; ) {
       const end = lineEnd(chunk, start, whole);
       const wrong = areProven ? scanProven(chunk, start, end, scanned) : scanLine(chunk, start, end, seed, scanned);
@@ -312,6 +340,14 @@ export class UserLog {
       this.#lines++;
     }
     return undefined;
+  }
+
+  /** The end of the last whole line in `bytes[start, end)`, if all of them are right; 0 if not, or if they are too few to tell so. */
+  #proven(bytes: Buffer, start: number, end: number): number {
+    const whole = bytes.lastIndexOf(0x0a, end - 1) + 1;
+    if (whole - start < provenTogetherMin) return 0;
+    this.#proof ??= new ChecksumProof();
+    return this.#proof.holds(bytes, start, whole, this.header.seed) ? whole : 0;
   }
 
   /** Puts the scanned line at `offset` into the index, or says why it cannot stand there. */

@@ -154,6 +154,8 @@ export function scanProven(bytes: Buffer, start: number, end: number, into: Scan
 const idPrefix = '{"id":';
 const loginPrefix = ',"login":"';
 
+const sealPrefix = Buffer.from(',"crc":"', 'latin1');
+
 /** Whether the last bytes of the line in `bytes[start, end)` are the checksum of those before. */
 export function checksumHolds(bytes: Buffer, start: number, end: number, seed: number): boolean {
   const stored = storedChecksum(bytes, start, end);
@@ -163,7 +165,8 @@ export function checksumHolds(bytes: Buffer, start: number, end: number, seed: n
 /** What the line in `bytes[start, end)` says that its checksum is; -1 if it says nothing. */
 export function storedChecksum(bytes: Buffer, start: number, end: number): number {
   const sealAt = end - sealBytes;
-  if (sealAt <= start || bytes.toString('latin1', sealAt, sealAt + 8) !== ',"crc":"') return -1;
+  if (sealAt <= start) return -1;
+  for (let n = 0; n < sealPrefix.length; n++) if (bytes[sealAt + n] !== sealPrefix[n]) return -1;
   if (bytes[end - 2] !== quote || bytes[end - 1] !== 0x7d) return -1;
   let stored = 0;
   for (let at = sealAt + 8; at < end - 2; at++) {
@@ -209,6 +212,21 @@ export function decodeView(bytes: Buffer, start: number, end: number, login: str
 }
 
 const versionPrefix = ',"version":';
+/** Copies the public JSON of a user, and a newline, to `at`; returns where it ends. No Buffer is made: it is done for everybody. */
+export function copyPublicLine(bytes: Buffer, start: number, end: number, into: Buffer, at: number): number {
+  for (let from = start; from < end; from++) {
+    const c = bytes[from]!;
+    // `,"k` is the beginning of `,"kdf":"`, as no other field's name and no login is.
+    if (c === 0x2c && bytes[from + 1] === quote && bytes[from + 2] === 0x6b) {
+      into[at] = 0x7d;
+      into[at + 1] = newline;
+      return at + 2;
+    }
+    into[at++] = c;
+  }
+  throw new RangeError('not the line of a user');
+}
+
 const publicEnd = Buffer.from(',"kdf":"');
 const closing = Buffer.from('}');
 

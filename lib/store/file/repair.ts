@@ -56,9 +56,9 @@ export async function check(fs: FileSystem, path: string): Promise<CheckResult> 
     const last = mark.read();
     const durable = last !== undefined && last.boot === bootId && isOf(last, log) ? last.end : undefined;
     const damage = durable !== undefined && durable > size
-      ? { offset: size, line: log.lines, reason: `is the last one, though ${durable} bytes were durable` }
+      ? { offset: size, line: log.lineCount, reason: `is the last one, though ${durable} bytes were durable` }
       : judged(log, await log.advance(durable ?? size), durable);
-    const { lines, index, batches, end } = log;
+    const { lineCount: lines, index, batches, end } = log;
     const facts = { bytes: size, lines, users: index.size, deadLines: lines - 1 - index.size, batches };
     return { ...facts, unfinishedBytes: damage === undefined ? size - end : 0, damage };
   } finally {

@@ -7,7 +7,8 @@
  */
 
 import { RegistrarError, messageOf } from '../../errors.ts';
-import type { Candidate, CreateOutcome, Expected, Replacement, StoredUser, UserPage, UserStore, UserView } from '../../user-store.ts';
+import type { Candidate, CreateOutcome, Expected, Replacement, StoredUser } from '../../user-store.ts';
+import type { UserLines, UserPage, UserStore, UserView } from '../../user-store.ts';
 import { decodeCursor, encodeCursor } from '../cursor.ts';
 import { decideCreate, decideRemove, decideReplace } from '../decide.ts';
 import type { Decision } from '../decide.ts';
@@ -143,6 +144,13 @@ export class FileUserStore implements UserStore {
     return this.#read((log) => {
       const { users, next } = log.page(after === undefined ? 0 : decodeCursor(after), limit);
       return { users, next: next === undefined ? undefined : encodeCursor(next) };
+    });
+  }
+
+  lines(after: string | undefined): Promise<UserLines> {
+    return this.#read((log) => {
+      const { bytes, next } = log.lines(after === undefined ? 0 : decodeCursor(after));
+      return { bytes, next: next === undefined ? undefined : encodeCursor(next) };
     });
   }
 

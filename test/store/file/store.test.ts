@@ -69,6 +69,8 @@ test('file: two stores on one directory see each other\'s writes at once, either
     const [writer, reader] = n % 2 === 0 ? [a, b] : [b, a];
     const { user } = await writer.create(candidate(`user${n}`));
     assert.equal(user.id, n + 1);
+    // Whoever does not hold the lock has something to catch up with, and comes to it later.
+    assert.equal((await reader.view(`user${n}`))?.id, user.id);
     assert.deepEqual(await reader.find(`user${n}`), user);
     assert.equal((await reader.page(undefined, 100)).users.length, n + 1);
   }
