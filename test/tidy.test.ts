@@ -49,6 +49,7 @@ const testedBy: Readonly<Record<string, string>> = {
   'lib/store/file/file-system.ts': 'test/store/file/store.test.ts',
   'lib/store/file/half-sip-hash.ts': 'test/store/file/index.test.ts',
   'lib/store/file/identity.ts': 'test/store/file/lock.test.ts',
+  'lib/store/file/line-reader.ts': 'test/store/file/store.test.ts',
   'lib/store/file/log.ts': 'test/store/file/recover.test.ts',
   'lib/store/file/salvage.ts': 'test/store/file/repair.test.ts',
   'lib/store/file/settle.ts': 'test/store/file/store.test.ts',

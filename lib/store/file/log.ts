@@ -9,26 +9,17 @@ import { setImmediate as nextTurn } from 'node:timers/promises';
 import { RegistrarError } from '../../errors.ts';
 import type { StoredUser, UserView } from '../../user-store.ts';
 import type { FileSystem } from './file-system.ts';
-import { ChecksumProof } from './checksum.ts';
 import { LoginIndex } from './index.ts';
-import { checksumHolds, copyPublicLine, decodeHeader, decodeUser, decodeView, lineBytesMax, lineEnd, publicJson } from './record.ts';
+import { LineReader } from './line-reader.ts';
+import { copyPublicLine, decodeHeader, decodeUser, decodeView, lineBytesMax, lineEnd, publicJson } from './record.ts';
 import { relocateLine, scanLine, scanProven } from './record.ts';
 import type { Header, Scanned } from './record.ts';
 
 /** What is read at a time to catch up: between two such reads the event loop gets its turn. */
 const chunkBytes = 1 << 20;
 
-/** From so many on, lines are checked together: below, the tables for it would cost more. */
-const provenTogetherMin = 1 << 14;
-
-/** Most lines are below this: one read for one user. */
-const guessBytes = 512;
-
 /** What is given of everybody at a time. */
 const pieceBytes = 1 << 16;
-
-/** Lines of a page mostly stand side by side: they are read together. */
-const windowBytes = 1 << 16;
 
 const noEnd = 'has no end';
 
@@ -53,16 +44,14 @@ export class UserLog {
   readonly index: LoginIndex;
   readonly #fs: FileSystem;
   readonly #fd: number;
+  readonly #reader: LineReader;
   readonly #scanned: Scanned = { id: 0, isRemoval: false, batch: 0, loginStart: 0, loginEnd: 0 };
-  readonly #window = Buffer.allocUnsafe(windowBytes);
   #end: number;
   #lines = 1;
   #batch = -1;
   #batches = 0;
-  #proof: ChecksumProof | undefined;
 
   #liveBytes = 0;
-  #isClosed = false;
 
   private constructor(fs: FileSystem, path: string, fd: number, header: Header, headerEnd: number, users: number) {
     const { inode, device } = fs.statFd(fd);
@@ -74,6 +63,7 @@ export class UserLog {
     this.inode = inode;
     this.device = device;
     this.index = new LoginIndex([key.readUInt32LE(0), key.readUInt32LE(4)], users);
+    this.#reader = new LineReader(fs, fd, path, header.seed);
     this.#end = headerEnd;
   }
 
@@ -148,7 +138,7 @@ export class UserLog {
     while (this.#end < to) {
       const from = this.#end;
       const wanted = Math.min(chunk.length, to - from);
-      const length = this.#read(chunk, wanted, from);
+      const length = this.#reader.read(chunk, wanted, from);
       const damage = this.#apply(chunk, length, from);
       if (damage !== undefined) return damage;
       const isWhole = this.#end > from;
@@ -188,7 +178,7 @@ export class UserLog {
   /** Bytes of the file, for those who look at what is behind `end`. */
   bytes(from: number, to: number): Buffer {
     const bytes = Buffer.alloc(to - from);
-    return bytes.subarray(0, this.#read(bytes, bytes.length, from));
+    return bytes.subarray(0, this.#reader.read(bytes, bytes.length, from));
   }
 
   find(login: string): StoredUser | undefined {
@@ -208,8 +198,8 @@ export class UserLog {
     const name = Buffer.from(login, 'utf8');
     let found: T | undefined;
     this.index.find(this.index.hash(name, 0, name.length), (ordinal) => {
-      const { start, end } = this.#line(this.index.offset(ordinal), guessBytes);
-      found = decode(this.#window, start, end);
+      const { start, end } = this.#reader.line(this.index.offset(ordinal), this.#end);
+      found = decode(this.#reader.bytes, start, end);
       return found !== undefined;
     });
     return found;
@@ -218,8 +208,9 @@ export class UserLog {
   /** Users with a higher id than `after`, in the order of ids. */
   page(after: number, limit: number): LogPage {
     const users: Buffer[] = [];
-    const next = this.#each(after, limit, (start, end) => {
-      users.push(publicJson(this.#window, start, end));
+    const next = this.#since(after, (start, end) => {
+      if (users.length === limit) return false;
+      users.push(publicJson(this.#reader.bytes, start, end));
       return true;
     });
     return { users, next };
@@ -229,35 +220,13 @@ export class UserLog {
   lines(after: number): { readonly bytes: Buffer; readonly next: number | undefined } {
     const piece = Buffer.allocUnsafe(pieceBytes);
     let length = 0;
-    const next = this.#each(after, Infinity, (start, end) => {
-      const room = pieceBytes - length;
+    const next = this.#since(after, (start, end) => {
       // What is public is less than the line.
-      if (end - start >= room) return false;
-      length = copyPublicLine(this.#window, start, end, piece, length);
+      if (end - start >= pieceBytes - length) return false;
+      length = copyPublicLine(this.#reader.bytes, start, end, piece, length);
       return true;
     });
     return { bytes: piece.subarray(0, length), next };
-  }
-
-  /** Takes the lines of users after the id `after` until `take` has no room. The id of the last one, if more follow. */
-  #each(after: number, limit: number, take: (start: number, end: number) => boolean): number | undefined {
-    const { index } = this;
-    this.#windowAt = -1;
-    let left = limit;
-    let last = after;
-    let previous = -Infinity;
-    for (let ordinal = index.after(after); ordinal < index.ordinals; ordinal++) {
-      const offset = index.offset(ordinal);
-      if (offset === 0) continue;
-      if (left-- === 0) return last;
-      // Lines that stand side by side are read together; one that was changed since lies elsewhere.
-      const isNear = offset > previous && offset - previous < lineBytesMax;
-      const line = this.#line(offset, isNear ? windowBytes : guessBytes);
-      if (!take(line.start, line.end)) return last;
-      previous = offset;
-      last = index.id(ordinal);
-    }
-    return undefined;
   }
 
   /**
@@ -265,60 +234,45 @@ export class UserLog {
    * another file that stand there from `offset` on. It stops when `into` is full.
    */
   relocate(ordinal: number, to: number, into: Buffer, offset: number, seed: number): { next: number; length: number } {
-    let next = ordinal;
     let length = 0;
-    let previous = -Infinity;
-    this.#windowAt = -1;
-    for (; next < to && length <= into.length - lineBytesMax; next++) {
-      const at = this.index.offset(next);
-      if (at === 0) continue;
-      const line = this.#line(at, at > previous && at - previous < lineBytesMax ? windowBytes : guessBytes);
-      length += relocateLine(this.#window, line.start, line.end, into, length, offset + length, seed);
-      previous = at;
-    }
+    const next = this.#each(ordinal, to, (start, end) => {
+      if (length > into.length - lineBytesMax) return false;
+      length += relocateLine(this.#reader.bytes, start, end, into, length, offset + length, seed);
+      return true;
+    });
     return { next, length };
   }
 
+  /** Takes the lines of users after the id `after` until `take` has no room. The id of the last one, if more follow. */
+  #since(after: number, take: (start: number, end: number) => boolean): number | undefined {
+    const { index } = this;
+    let last = after;
+    const stopped = this.#each(index.after(after), index.ordinals, (start, end, ordinal) => {
+      if (!take(start, end)) return false;
+      last = index.id(ordinal);
+      return true;
+    });
+    return stopped < index.ordinals ? last : undefined;
+  }
+
+  /** The lines of living users from one ordinal up to another, until `take` takes no more. Where it stopped. */
+  #each(from: number, to: number, take: (start: number, end: number, ordinal: number) => boolean): number {
+    let previous = -Infinity;
+    for (let ordinal = from; ordinal < to; ordinal++) {
+      const offset = this.index.offset(ordinal);
+      if (offset === 0) continue;
+      // Most stand side by side; one that was changed since lies elsewhere.
+      const isNear = offset > previous && offset - previous < lineBytesMax;
+      const { start, end } = this.#reader.line(offset, this.#end, isNear);
+      if (!take(start, end, ordinal)) return ordinal;
+      previous = offset;
+    }
+    return to;
+  }
+
   close(): void {
-    this.#isClosed = true;
+    this.#reader.close();
     this.#fs.close(this.#fd);
-  }
-
-  /** Reads `length` bytes, less only at the end of the file. */
-  #read(into: Buffer, length: number, position: number): number {
-    // Its number may be another file's by now.
-    if (this.#isClosed) throw new RegistrarError('unavailable', `"${this.path}" was replaced by a newer file`);
-    let done = 0;
-    for (let got = -1; done < length && got !== 0; done += got) {
-      got = this.#fs.read(this.#fd, into, done, length - done, position + done);
-    }
-    return done;
-  }
-
-  /** What the window holds: bytes of the file from `#windowAt` on. */
-  #windowAt = -1;
-  #windowLength = 0;
-  /** Up to here all lines of the window were checked together. */
-  #windowProven = 0;
-
-  /** Brings the line at `offset` into the window, checked; `want` bytes are read if it is not there yet. */
-  #line(offset: number, want: number): { start: number; end: number } {
-    const within = want === windowBytes && this.#windowAt >= 0 && offset >= this.#windowAt;
-    let start = offset - this.#windowAt;
-    let end = within ? lineEnd(this.#window, start, this.#windowLength) : -1;
-    for (let bytes = want; end < 0; bytes = lineBytesMax) {
-      this.#windowLength = this.#read(this.#window, Math.min(bytes, this.#end - offset), offset);
-      this.#windowAt = offset;
-      this.#windowProven = bytes === windowBytes ? this.#proven(this.#window, 0, this.#windowLength) : 0;
-      start = 0;
-      end = lineEnd(this.#window, 0, this.#windowLength);
-      if (end < 0 && bytes >= lineBytesMax) break;
-    }
-    if (end < 0 || (end >= this.#windowProven && !checksumHolds(this.#window, start, end, this.header.seed))) {
-      const reason = 'has changed since it was read first: it fails its checksum now';
-      throw new RegistrarError('corrupt', `Cannot read "${this.path}": the line at byte ${grouped(offset)} ${reason}`);
-    }
-    return { start, end };
   }
 
   /** Reads whole lines from `chunk`, which begins at the offset `from`; what is left of it is the caller's. */
@@ -327,7 +281,7 @@ export class UserLog {
     const { seed } = this.header;
     const first = this.#end - from;
     const whole = chunk.lastIndexOf(0x0a, length - 1) + 1;
-    const areProven = this.#proven(chunk, first, length) > 0;
+    const areProven = this.#reader.proven(chunk, first, length) > 0;
     for (let start = first; start < whole; ) {
       const end = lineEnd(chunk, start, whole);
       const wrong = areProven ? scanProven(chunk, start, end, scanned) : scanLine(chunk, start, end, seed, scanned);
@@ -340,14 +294,6 @@ export class UserLog {
       this.#lines++;
     }
     return undefined;
-  }
-
-  /** The end of the last whole line in `bytes[start, end)`, if all of them are right; 0 if not, or if they are too few to tell so. */
-  #proven(bytes: Buffer, start: number, end: number): number {
-    const whole = bytes.lastIndexOf(0x0a, end - 1) + 1;
-    if (whole - start < provenTogetherMin) return 0;
-    this.#proof ??= new ChecksumProof();
-    return this.#proof.holds(bytes, start, whole, this.header.seed) ? whole : 0;
   }
 
   /** Puts the scanned line at `offset` into the index, or says why it cannot stand there. */
