@@ -82,7 +82,7 @@ powercut: node_modules ## cuts the power of a file system in an image, TRIALS=10
 build: node_modules ## makes dist/: plain JavaScript that runs with no node_modules
 	@rm -rf dist
 	@node_modules/.bin/tsc
-	@rm -rf dist/test
+	@rm -rf dist/test dist/bin/bench.*
 	@cp lib/password/common-passwords.txt dist/lib/password/
 	@echo '{"type":"module"}' > dist/package.json
 	@echo 'make build: node dist/bin/registrar.js serve'
