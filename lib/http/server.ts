@@ -52,7 +52,7 @@ export interface ServerOptions {
 
 /** A connection has one request at a time, and none behind the last. */
 interface Connection {
-  /** The answer that is not handed over yet. */
+  /** The answer that is not handed over yet, or was in this turn of the event loop. */
   current: ServerResponse | undefined;
   /** The last answer; it is closed when the kernel has all of it, and of those before. */
   last: ServerResponse | undefined;
@@ -159,7 +159,8 @@ export class HttpServer {
     const isLast = this.#isDraining || connection.requests >= limits.requestsPerConnectionMax || request.httpVersion !== '1.1';
     if (isLast) response.shouldKeepAlive = false;
     void this.#handler(request, response, expectation, (keepAlive) => {
-      if (keepAlive) connection.current = undefined;
+      // What came in one piece with the request is parsed in the same turn, and must not be taken for the next one.
+      if (keepAlive) process.nextTick(release, connection);
       else endBehindLast(connection, socket);
     });
   }
@@ -198,6 +199,10 @@ export class HttpServer {
     socket.resume();
     setTimeout(() => socket.destroy(), lingerMs).unref();
   }
+}
+
+function release(connection: Connection): void {
+  connection.current = undefined;
 }
 
 /** Nothing is taken from it any more, and it is closed when its last answer is out. */

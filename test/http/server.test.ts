@@ -73,6 +73,12 @@ test('server: what is pipelined is not carried out, and requests one after the o
   assert.match(answer, /\r\nConnection: close\r\n/);
   const { users } = (await ask('/user/')).json;
   assert.deepEqual(users.map(({ login }: { login: string }) => login), ['alice']);
+  // Nor behind an answer that is there at once, be it a refusal.
+  for (const [path, status] of [['/user/alice', 200], ['/user/nobody', 404], ['/nothing', 404], ['/user/', 200]] as const) {
+    const both = await sendRaw(url, [`GET ${path} HTTP/1.1\r\n${host}\r\n${put('mallory')}`]);
+    assert.deepEqual(both.match(/HTTP\/1\.1 \d+/g), [`HTTP/1.1 ${status}`], path);
+    assert.equal((await ask('/user/mallory')).status, 404, path);
+  }
   const socket = await connectRaw(url);
   let text = '';
   socket.on('data', (chunk) => (text += chunk.toString('latin1')));
