@@ -74,7 +74,7 @@ export function* crashStates({ steps, ledger }: Recorded, random: () => number, 
 }
 
 /** What a power cut can leave of a disk. */
-function* powerCuts(disk: MemoryDisk, random: () => number): Generator<[what: string, cut: () => MemoryDisk]> {
+export function* powerCuts(disk: MemoryDisk, random: () => number): Generator<[what: string, cut: () => MemoryDisk]> {
   const { edits } = disk;
   const marks = new Set([...disk.walk()].filter(([path]) => path === `${lock}/durable`).map(([, , inode]) => inode));
   const names = [...disk.walk()].flatMap(([path, node, inode]) => (node.kind === 'file' ? [{ path, node, inode }] : []));

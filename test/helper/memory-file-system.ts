@@ -14,8 +14,8 @@ import { MemoryDisk, failure } from './memory-disk.ts';
 import type { Change } from './memory-disk.ts';
 
 /** Calls that can fail, or be taken out. */
-export type Call =
-  'open' | 'write' | 'writeNow' | 'datasync' | 'truncate' | 'syncDirectory' | 'symlink' | 'link' | 'rename' | 'unlink';
+export const calls = ['open', 'write', 'writeNow', 'datasync', 'truncate', 'syncDirectory', 'symlink', 'link', 'rename', 'unlink'] as const;
+export type Call = (typeof calls)[number];
 
 /** How a call fails; writes do so after a part, where that is said. */
 export interface Fault {
@@ -24,6 +24,8 @@ export interface Fault {
   readonly part?: number;
   /** Of a sync: whether the kernel drops what it could not write. */
   readonly isDropped?: boolean;
+  /** Of a sync: so many of the changes had reached the disk before it failed. */
+  readonly reached?: number;
 }
 
 export interface Step {
@@ -46,13 +48,13 @@ export class MemoryFileSystem implements FileSystem {
   readonly path: string;
   readonly disk: MemoryDisk;
   readonly steps: Step[] = [];
-  readonly calls = new Map<Call, number>();
+  readonly #calls = new Map<Call, number>();
   readonly #options: Options;
   readonly #root: string;
   readonly #files = new Map<number, number>();
   readonly #directories = new Map<number, number>();
-  /** The next call of a kind fails. */
-  failNext: { readonly call: Call; readonly fault: Fault } | undefined;
+  /** The next calls of these kinds fail. */
+  readonly failNext: { readonly call: Call; readonly fault: Fault }[] = [];
   #nextFd = 1_000_000;
   #stepCount = 0;
 
@@ -123,7 +125,11 @@ export class MemoryFileSystem implements FileSystem {
     const changes: readonly Change[] = this.disk.file(inode).pending;
     await nextTurn();
     if (fault !== undefined) {
-      this.#step(`sync ${inode}, in vain`, () => this.disk.lost(inode, changes, fault.isDropped ?? false));
+      const reached = fault.reached ?? 0;
+      this.#step(`sync ${inode}, in vain`, () => {
+        this.disk.synced(inode, changes.slice(0, reached));
+        this.disk.lost(inode, changes.slice(reached), fault.isDropped ?? false);
+      });
       throw failure(fault.code);
     }
     if (!isLie) this.#step(`sync ${inode}`, () => this.disk.synced(inode, changes));
@@ -231,11 +237,11 @@ export class MemoryFileSystem implements FileSystem {
   }
 
   #ask(call: Call, path: string): { isLie: boolean; fault: Fault | undefined } {
-    const n = this.calls.get(call) ?? 0;
-    this.calls.set(call, n + 1);
-    const next = this.failNext?.call === call ? this.failNext.fault : undefined;
-    if (next !== undefined) this.failNext = undefined;
-    return { isLie: this.#options.isLie?.(call, path) ?? false, fault: next ?? this.#options.fault?.(call, n, path) };
+    const n = this.#calls.get(call) ?? 0;
+    this.#calls.set(call, n + 1);
+    const at = this.failNext.findIndex((next) => next.call === call);
+    const [next] = at < 0 ? [] : this.failNext.splice(at, 1);
+    return { isLie: this.#options.isLie?.(call, path) ?? false, fault: next?.fault ?? this.#options.fault?.(call, n, path) };
   }
 
   /** Throws if the call is to fail; true if it is to do nothing. */

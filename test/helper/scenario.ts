@@ -110,20 +110,22 @@ export class Run {
   readonly ledger: Ledger;
   store: FileUserStore;
   #other: FileUserStore | undefined;
+  readonly #lockWaitMsMax: number;
   /** What callers were told, in the order of answers: acknowledged, or an error's code. */
   readonly answers: string[] = [];
 
-  private constructor(fs: MemoryFileSystem, ledger: Ledger, store: FileUserStore) {
+  private constructor(fs: MemoryFileSystem, ledger: Ledger, store: FileUserStore, lockWaitMsMax: number) {
     this.fs = fs;
     this.ledger = ledger;
     this.store = store;
+    this.#lockWaitMsMax = lockWaitMsMax;
   }
 
   /** Opens a store, and takes everything that it shows for promised. */
-  static async open(fs: MemoryFileSystem, ledger: Ledger, logins: Iterable<string>): Promise<Run> {
-    const store = await openStore(fs);
+  static async open(fs: MemoryFileSystem, ledger: Ledger, logins: Iterable<string>, lockWaitMsMax = 2_000): Promise<Run> {
+    const store = await FileUserStore.open({ path: fs.path, lockWaitMsMax, fs, now });
     try {
-      const run = new Run(fs, ledger, store);
+      const run = new Run(fs, ledger, store, lockWaitMsMax);
       for (const login of logins) ledger.observe(login, await store.find(login), fs.stepCount);
       return run;
     } catch (error) {
@@ -135,12 +137,12 @@ export class Run {
   /** The process ends, in good order, and another begins. */
   async reopen(): Promise<void> {
     await this.close();
-    this.store = await openStore(this.fs);
+    this.store = await this.#open();
   }
 
   /** What follows is done by another process, which has the file open at the same time. */
   async alternate(): Promise<void> {
-    const store = this.#other ?? (await openStore(this.fs));
+    const store = this.#other ?? (await this.#open());
     this.#other = this.store;
     this.store = store;
   }
@@ -193,6 +195,10 @@ export class Run {
     return undefined;
   }
 
+  #open(): Promise<FileUserStore> {
+    return FileUserStore.open({ path: this.fs.path, lockWaitMsMax: this.#lockWaitMsMax, fs: this.fs, now });
+  }
+
   async #find(login: string): Promise<StoredUser | undefined> {
     try {
       return await this.store.find(login);
@@ -215,10 +221,6 @@ export class Run {
   }
 }
 
-function openStore(fs: MemoryFileSystem): Promise<FileUserStore> {
-  return FileUserStore.open({ path: fs.path, lockWaitMsMax: 2_000, fs, now });
-}
-
 /** Whoever asks for this is promised nothing, but whatever comes of it may harm nobody. */
 async function unlessRefused(work: Promise<unknown>): Promise<void> {
   try {
@@ -238,7 +240,7 @@ const remove = (...logins: readonly string[]): Operation => (run) => Promise.all
 const reopen: Operation = (run) => run.reopen();
 const alternate: Operation = (run) => run.alternate();
 const fail = (call: Call, code: string, more: Partial<Fault> = {}): Operation => async ({ fs }) => {
-  fs.failNext = { call, fault: { code, ...more } };
+  fs.failNext.push({ call, fault: { code, ...more } });
 };
 const compact: Operation = ({ store }) => unlessRefused(store.compact());
 const mend: Operation = async ({ fs }) => {
@@ -262,6 +264,10 @@ export const scenarios: Readonly<Record<string, readonly Operation[]>> = {
     create('alice', 'bob'), fail('datasync', 'EIO', { isDropped: true }), remove('bob'), reopen, change('alice'), create('erin'),
   ],
   'a full disk': [create('alice'), fail('write', 'ENOSPC', { part: 0.5 }), create('bob', 'carol'), create('bob'), remove('alice')],
+  'a full disk, and a file that cannot be cut back': [
+    create('alice'), fail('write', 'ENOSPC', { part: 1 }), fail('datasync', 'EIO', { reached: 1 }), create('bob', 'carol'), reopen,
+    create('erin'), change('alice'),
+  ],
   'a write in parts': [fail('write', '', { part: 0.3 }), create('alice', 'bob'), fail('write', '', { part: 0.9 }), remove('bob'), create('carol')],
   compaction: [create('alice', 'bob', 'carol'), change('alice'), remove('bob'), compact, create('bob'), change('carol'), compact, reopen, remove('alice')],
   'compaction while others write': [

@@ -625,7 +625,7 @@ test('file: what a dead process could not sync, and could not say so, does not s
   });
   const failing = await FileUserStore.open({ path: fs.path, lockWaitMsMax: 5_000, fs });
   await failing.create(candidate('alice'));
-  fs.failNext = { call: 'datasync', fault: { code: 'EIO' } };
+  fs.failNext.push({ call: 'datasync', fault: { code: 'EIO' } });
   await assert.rejects(failing.create(candidate('bob')), { code: 'outcome-unknown' });
   const next = new MemoryFileSystem(fs.disk);
   await next.bury();
