@@ -179,6 +179,7 @@ function grouped(value: number): string {
 
 /** The store has failed: those who wait are still answered, then it is over. */
 async function failSoon(error: RegistrarError, opened: () => App | undefined): Promise<void> {
+  failure = error;
   const timer = setTimeout(() => fail(error), answerMsMax);
   await opened()?.close().catch(() => undefined);
   clearTimeout(timer);
@@ -186,6 +187,9 @@ async function failSoon(error: RegistrarError, opened: () => App | undefined): P
 }
 
 const answerMsMax = 1_000;
+
+/** Why it is ending, if the store has failed: a signal that comes then does not make it a good end. */
+let failure: RegistrarError | undefined;
 
 function welcome({ url, file }: App, isPlain: boolean): string {
   const curl = isPlain ? 'curl' : 'curl -k';
@@ -207,7 +211,7 @@ function stop(app: App): void {
   if (isStopping) process.exit(1);
   isStopping = true;
   if (process.stderr.isTTY) say('stopping; once more ends it at once');
-  app.close().then(() => process.exit(0), fail);
+  app.close().then(() => (failure === undefined ? process.exit(0) : fail(failure)), fail);
 }
 
 function say(line: string): void {
