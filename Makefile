@@ -68,7 +68,7 @@ crash: node_modules ## kills processes under load, TRIALS=30 times
 
 faults: node_modules ## plays crashes and faults of the disk, TRIALS=20000 times each where there are so many
 	@TRIALS='$(or $(TRIALS),20000)' $(RUN) --test test/store/file/crash-states.test.ts test/store/file/faults.test.ts \
-	  test/store/file/bit-flips.test.ts
+	  test/store/file/bit-flips.test.ts test/strace.test.ts
 
 lock: node_modules ## the lock among processes that are killed and stopped, TRIALS=500 times, all else in proportion
 	@TRIALS='$(or $(TRIALS),500)' $(RUN) --test test/store/file/lock-trials.test.ts

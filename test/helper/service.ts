@@ -11,6 +11,7 @@ import type { TestContext } from 'node:test';
 import { openApp } from '../../lib/app.ts';
 import type { App } from '../../lib/app.ts';
 import { parseConfig } from '../../lib/config.ts';
+import { systemCode } from '../../lib/errors.ts';
 import { loader, makeCertificate, root, temporaryDirectory } from './temporary.ts';
 
 type Context = Pick<TestContext, 'after'>;
@@ -77,23 +78,36 @@ export interface RunningService extends Service {
   readonly stderr: () => string;
   /** Resolves with the exit code, or the signal. */
   readonly ended: Promise<number | string>;
+  /** SIGTERM, to the service itself where another program runs it. */
+  readonly terminate: (signal?: 'SIGKILL') => void;
 }
 
 /** Runs the command as a user does, as a process of its own, which is killed when the test has ended. */
 export async function spawnService(
   t: Context,
-  { data = temporaryDirectory(t), args = cheap }: { data?: string; args?: readonly string[] } = {},
+  { data = temporaryDirectory(t), args = cheap, before = [] }: { data?: string; args?: readonly string[]; before?: readonly string[] } = {},
 ): Promise<RunningService> {
   const flags = ['serve', '--port', '0', '--data', data, '--certs', certificates(), ...args];
-  const child = spawn(process.execPath, [...loader, 'bin/registrar.ts', ...flags], { cwd: root });
+  const [program = '', ...words] = [...before, process.execPath, ...loader, 'bin/registrar.ts', ...flags];
+  const child = spawn(program, words, { cwd: root });
   const output = { stdout: '', stderr: '' };
   const ended = once(child, 'exit').then(([code, signal]) => (code ?? signal) as number | string);
   const agent = new https.Agent({ keepAlive: true });
   t.after(async () => {
     agent.destroy();
-    if (child.exitCode === null && child.signalCode === null) child.kill('SIGKILL');
+    if (child.exitCode === null && child.signalCode === null) terminate('SIGKILL');
     await ended;
   });
+  const terminate = (signal: 'SIGTERM' | 'SIGKILL' = 'SIGTERM'): void => {
+    if (before.length === 0) return void child.kill(signal);
+    try {
+      const [pid = ''] = readFileSync(`/proc/${child.pid}/task/${child.pid}/children`, 'latin1').trim().split(' ');
+      if (pid !== '') process.kill(Number(pid), signal);
+    } catch (error) {
+      // It has ended already.
+      if (!['ENOENT', 'ESRCH'].includes(systemCode(error) ?? '')) throw error;
+    }
+  };
   child.stderr.on('data', (chunk) => (output.stderr += chunk));
   const url = await new Promise<string>((resolve, reject) => {
     child.stdout.on('data', (chunk) => {
@@ -103,7 +117,7 @@ export async function spawnService(
     });
     void ended.then((code) => reject(new Error(`the service ended with ${code}: ${output.stderr}`)));
   });
-  return { url, data, ask: client(url, agent), child, stderr: () => output.stderr, ended };
+  return { url, data, ask: client(url, agent), child, stderr: () => output.stderr, ended, terminate };
 }
 
 /** Asks over HTTPS, whose certificate is not the point. A body that is no text is sent as JSON. */
