@@ -12,6 +12,7 @@ import { performance } from 'node:perf_hooks';
 import type { TestContext } from 'node:test';
 import { decodeMark, encodeMark } from '../lib/store/file/mark.ts';
 import { cannotMount, mountNew, testIf } from './helper/possible.ts';
+import type { FileSystemKind } from './helper/possible.ts';
 import { readUsersFile, spawnService } from './helper/service.ts';
 import type { Answer, RunningService } from './helper/service.ts';
 
@@ -20,7 +21,9 @@ const rounds = Number(process.env.TRIALS ?? 1);
 const healMsMax = rounds >= 10 ? 1_000 : 20_000;
 
 const password = 'correct horse battery';
-const kinds = [['tmpfs', '4M'], ['ext4', '16M']] as const;
+/** A full xfs makes no new name of a file, no lock and no socket. It is at least 300 MB large, so it comes in large trials alone. */
+const kinds: readonly (readonly [kind: FileSystemKind, size: string])[] =
+  rounds > 1 ? [['tmpfs', '4M'], ['ext4', '16M'], ['xfs', '320M']] : [['tmpfs', '4M'], ['ext4', '16M']];
 
 interface Disk {
   readonly data: string;
@@ -33,7 +36,7 @@ interface Disk {
   empty(): void;
 }
 
-function newDisk(t: TestContext, kind: 'tmpfs' | 'ext4', size: string): Disk {
+function newDisk(t: TestContext, kind: FileSystemKind, size: string): Disk {
   const mounted = mountNew(kind, size);
   const cleanUp: (() => unknown)[] = [];
   t.after(async () => {
@@ -189,7 +192,9 @@ for (const [kind, size] of kinds) {
   });
 
   // Few times, each kind has the half of it that is more to the point there: a mark in memory is of this boot.
-  const boots = rounds > 1 ? ['the same', 'another'] : kind === 'tmpfs' ? ['the same'] : ['another'];
+  let boots = rounds > 1 ? ['the same', 'another'] : kind === 'tmpfs' ? ['the same'] : ['another'];
+  // After a reboot somebody has to settle, which takes the lock: a full xfs refuses the start.
+  if (kind === 'xfs') boots = ['the same'];
   for (const boot of boots) {
     testIf(cannotMount(kind, size), `disk full on ${kind}: a torn tail from ${boot} boot stays where it is, and is set aside when there is room`, async (t) => {
       const healed: number[] = [];
@@ -213,7 +218,7 @@ for (const [kind, size] of kinds) {
           await ledger.look(service);
           const answer = await ledger.register(service);
           assert.equal(answer.status, 507, answer.text);
-          assert.match(answer.json.detail, /no room to set a torn tail aside: the store is read-only/);
+          if (kind !== 'xfs') assert.match(answer.json.detail, /no room to set a torn tail aside: the store is read-only/);
           await ledger.look(service);
         }
         assert.equal(readFileSync(disk.path, 'latin1').slice(sound), torn);

@@ -70,8 +70,8 @@ export class Beacon {
     try {
       fs.rename(`${directory}/${temporary}`, `${directory}/${identity}.s`);
     } catch (error) {
-      fs.unlink(`${directory}/${temporary}`);
-      server.close();
+      // Which removes the socket, too.
+      await new Promise<void>((resolve) => server.close(() => resolve()));
       throw error;
     }
     const self = await beacon.probe(identity);

@@ -20,8 +20,9 @@
 
 import type { Socket } from 'node:net';
 import { setTimeout as sleep } from 'node:timers/promises';
-import { RegistrarError, systemCode } from '../../errors.ts';
+import { RegistrarError, noRoom, systemCode } from '../../errors.ts';
 import { Beacon } from './beacon.ts';
+import type { Verdict } from './beacon.ts';
 import type { FileSystem } from './file-system.ts';
 import { newIdentity, pidOf } from './identity.ts';
 
@@ -55,7 +56,7 @@ export class FileLock {
   readonly #directoryInode: number;
   readonly #directoryDevice: number;
   readonly #onWanted: () => void;
-  #beacon!: Beacon;
+  #beacon: Beacon | undefined;
   #held = false;
   #handedOverAt = -Infinity;
   #tidiedAt = -Infinity;
@@ -77,13 +78,9 @@ export class FileLock {
     const lock = new FileLock(options);
     try {
       lock.#checkProtocol();
-      lock.#beacon = await Beacon.light({
-        fs: options.fs,
-        directory: options.directory,
-        directoryFd: lock.#directoryFd,
-        directoryInode: lock.#directoryInode,
-        identity: lock.identity,
-        onWanted: (connection) => lock.#want(connection),
+      // A full disk has no room for a socket either. Who only reads needs none; who acquires tries again.
+      await lock.#lit().catch((error: unknown) => {
+        if (!noRoom(error)) throw error;
       });
       return lock;
     } catch (error) {
@@ -108,6 +105,8 @@ export class FileLock {
   async acquire(waitMsMax: number): Promise<void> {
     if (this.#held) return;
     const deadline = performance.now() + waitMsMax;
+    // Without a beacon the others would take this one for dead.
+    await this.#lit();
     await this.#letOthersTakeIt();
     for (;;) {
       this.assertInPlace();
@@ -119,7 +118,7 @@ export class FileLock {
       if (holder === undefined) continue;
       const leftMs = deadline - performance.now();
       if (leftMs <= 0) throw this.#busy(holder, waitMsMax);
-      const verdict = await this.#beacon.probe(holder);
+      const verdict = await this.#probe(holder);
       if (verdict.state === 'alive') await askAndWait(verdict.connection, leftMs);
       else if (verdict.state === 'dead') await this.#break(holder);
       else await sleep(backOffMsMin + Math.random() * (backOffMsMax - backOffMsMin));
@@ -163,7 +162,7 @@ export class FileLock {
   async leave(keeping = false): Promise<void> {
     if (this.#held && keeping) return;
     if (this.#held && this.#isOurs()) this.release();
-    await this.#beacon.extinguish();
+    await this.#beacon?.extinguish();
     this.#fs.close(this.#directoryFd);
   }
 
@@ -178,6 +177,22 @@ export class FileLock {
 
   #lost(): RegistrarError {
     return new RegistrarError('unavailable', `The lock in "${this.#directory}" was removed or replaced underneath`);
+  }
+
+  async #lit(): Promise<Beacon> {
+    this.#beacon ??= await Beacon.light({
+      fs: this.#fs,
+      directory: this.#directory,
+      directoryFd: this.#directoryFd,
+      directoryInode: this.#directoryInode,
+      identity: this.identity,
+      onWanted: (connection) => this.#want(connection),
+    });
+    return this.#beacon;
+  }
+
+  async #probe(identity: string): Promise<Verdict> {
+    return (await this.#lit()).probe(identity);
   }
 
   #path(name: string): string {
@@ -251,7 +266,7 @@ export class FileLock {
       // Gone: whoever had the right has used it and tidied up.
       if (owner === undefined) return;
       if (owner === this.identity) break;
-      const verdict = await this.#beacon.probe(owner);
+      const verdict = await this.#probe(owner);
       if (verdict.state === 'dead') {
         right++;
         continue;
@@ -294,7 +309,7 @@ export class FileLock {
   }
 
   async #isDead(identity: string): Promise<boolean> {
-    const verdict = await this.#beacon.probe(identity);
+    const verdict = await this.#probe(identity);
     if (verdict.state === 'alive') verdict.connection.destroy();
     return verdict.state === 'dead';
   }

@@ -28,7 +28,7 @@ async function openStore(
 }
 
 /** A file system of which one kind of call fails, when told to. */
-function failing(kind: 'read' | 'write' | 'datasync' | 'truncate' | 'writeNow' | 'symlink', code: string): { fs: FileSystem; isOn: boolean } {
+function failing(kind: 'read' | 'write' | 'datasync' | 'truncate' | 'writeNow' | 'symlink' | 'rename', code: string): { fs: FileSystem; isOn: boolean } {
   const state = { isOn: false, fs: nodeFileSystem };
   const fail = (): never => {
     throw Object.assign(new Error(`injected ${code}`), { code });
@@ -220,6 +220,24 @@ test('file: without room for a torn tail the store is read-only until there is s
   assert.equal((await store.create(candidate('bob'))).created, true);
   const [torn] = readdirSync(directory).filter((name) => name.includes('.torn-'));
   assert.equal(readFileSync(join(directory, torn!), 'utf8'), '{"id":2,"login":"b');
+});
+
+test('file: where there is no room for a socket it is read, and written to when there is', async (t) => {
+  const directory = temporaryDirectory(t);
+  const first = await openStore(t, directory);
+  const { user } = await first.create(candidate('alice'));
+  const before = readdirSync(join(directory, 'users.jsonl.lock')).sort();
+  const full = failing('rename', 'ENOSPC');
+  full.isOn = true;
+  const store = await openStore(t, directory, { fs: full.fs });
+  assert.deepEqual(await store.find('alice'), user);
+  await assert.rejects(store.create(candidate('bob')), { code: 'storage-full' });
+  assert.deepEqual(readdirSync(join(directory, 'users.jsonl.lock')).sort(), before);
+  // Nobody can take the lock without one, be it to make the file or to settle what a reboot has left.
+  await assert.rejects(openStore(t, temporaryDirectory(t), { fs: full.fs }), { code: 'storage-full', message: /no room/ });
+  full.isOn = false;
+  assert.equal((await store.create(candidate('bob'))).created, true);
+  assert.equal((await first.create(candidate('carol'))).created, true);
 });
 
 test('file: an empty file, and a missing one that was there before, are refused', async (t) => {
