@@ -9,7 +9,7 @@ import type { StoreProcess } from './helper/store-process.ts';
 import { temporaryDirectory } from './helper/temporary.ts';
 
 /** More of them with `make crash TRIALS=2000`; after so many a new file is begun, lest opening it takes the time. */
-const trials = Number(process.env.TRIALS ?? 30);
+const trials = Number(process.env.TRIALS ?? 20);
 const trialsOfFile = 30;
 
 /** What was acknowledged last about a user. */

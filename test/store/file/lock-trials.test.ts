@@ -18,7 +18,7 @@ import { cannotUnshare, testIf } from '../../helper/possible.ts';
 import { temporaryDirectory, until } from '../../helper/temporary.ts';
 
 /** How often a holder is killed; all other counts follow from it, and 500 of them are the large trial. */
-const trials = Number(process.env.TRIALS ?? 6);
+const trials = Number(process.env.TRIALS ?? 4);
 const isLarge = trials >= 500;
 const takes = trials * 400;
 const homeTrials = Math.ceil(trials / 5);
