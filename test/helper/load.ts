@@ -6,7 +6,7 @@
 import type { ChildProcess } from 'node:child_process';
 import { pbkdf2Sync, randomBytes } from 'node:crypto';
 import { once } from 'node:events';
-import { closeSync, openSync, readFileSync, writeSync } from 'node:fs';
+import { closeSync, fsyncSync, openSync, readFileSync, writeSync } from 'node:fs';
 import { createServer } from 'node:https';
 import type { ServerOptions } from 'node:https';
 import type { AddressInfo } from 'node:net';
@@ -215,6 +215,12 @@ const registered = '2026-11-22T15:00:00.000Z';
 
 /** What the service has to answer for a user of `fill`; # is the user's number. */
 export const filledAnswer = `{"id":#,"login":"user-#","registered":"${registered}","version":1}\n`;
+
+export function syncFile(path: string): void {
+  const fd = openSync(path, 'r+');
+  fsyncSync(fd);
+  closeSync(fd);
+}
 
 /** How many are in a users' file at its end, and how often their passwords were changed. The file is at rest. */
 export function livingUsers(path: string): { users: number; changes: number } {
