@@ -50,14 +50,14 @@ export function randomFrom(seed: number): () => number {
   };
 }
 
-/** States that a crash of the recorded run can leave, at each of its steps; all of them, or that part of them. */
+/** States that a crash of the recorded run can leave, at each of its steps; all of them, or that part and every kill between two steps. */
 export function* crashStates({ steps, ledger }: Recorded, random: () => number, part = 1): Generator<CrashState> {
   for (let n = 0; n <= steps.length; n++) {
     const step = steps[n];
     const disk = step?.before ?? steps.at(-1)!.after;
     const expectation = ledger.at(n);
     const moment = `before ${n}. ${step?.what ?? 'nothing more'}`;
-    if (random() < part) yield { what: `killed ${moment}`, disk, expectation };
+    yield { what: `killed ${moment}`, disk, expectation };
     if (step?.write !== undefined) {
       const { inode, at, bytes } = step.write;
       for (const cut of cuts(at, bytes)) {
@@ -212,6 +212,8 @@ export async function wrongWith(state: CrashState, random: () => number, isLie: 
     await fs.bury();
     const store = await FileUserStore.open({ path: fs.path, lockWaitMsMax: 2_000, fs, now });
     try {
+      // Who asks for a write decides about what a dead process has left, also where nothing comes to be written.
+      if (random() < 0.5) await store.remove({ login: 'nobody', id: 1, version: 1 }, '2026-11-23T08:00:00.000Z');
       const found = await everybody(store, state.expectation);
       if (typeof found === 'string') return found;
       if (before !== undefined) {
@@ -224,7 +226,7 @@ export async function wrongWith(state: CrashState, random: () => number, isLie: 
       if (later !== undefined) return `after another power cut ${later}`;
       const { created, user } = await store.create(candidate('probe'));
       if (!created || user.id <= shown.lastId) return `user ${user.id} is registered, though ${shown.lastId} users were`;
-      // Whoever writes decides about what a dead process has left: from now on it is there or it is not.
+      // From now on what a dead process has left is there or it is not.
       const all = await everybody(store, { ...shown, states: new Map(shown.states).set('probe', [stateOf(user)]) });
       if (typeof all === 'string') return `after a write ${all}`;
       const more = after(all, shown, (_, state) => [state]);
