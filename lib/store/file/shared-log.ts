@@ -92,8 +92,8 @@ export class SharedLog {
       const isReadable = await shared.#openAsReader();
       if (!isReadable || isSuspect(shared.#place)) await shared.#enterPatiently();
     } catch (error) {
-      // A full disk keeps a torn tail from being set aside, and nobody from reading.
-      if (!(error instanceof RegistrarError) || error.code !== 'storage-full' || shared.#log === undefined) {
+      // A full disk keeps a torn tail from being set aside, and nobody from reading what a mark says is durable.
+      if (!(error instanceof RegistrarError) || error.code !== 'storage-full' || !shared.#isMarked()) {
         await shared.#letGo();
         throw error;
       }
@@ -242,6 +242,11 @@ export class SharedLog {
     if (!isOf(mark, this.#log)) return false;
     await this.#advance(this.#log, mark.end);
     return true;
+  }
+
+  #isMarked(): boolean {
+    const mark = this.#place.mark.read();
+    return mark !== undefined && mark.boot === bootId && this.#log !== undefined && isOf(mark, this.#log);
   }
 
   async #enterPatiently(): Promise<void> {

@@ -659,3 +659,20 @@ test('file: what a dead process could not sync, and could not say so, does not s
   assert.equal((await again.find('carol'))?.login, 'carol');
   await again.close();
 });
+
+test('file: a store that is made on a full disk, and cannot say what is durable, does not open, and opens when there is room', async () => {
+  for (const call of ['writeNow', 'syncDirectory'] as const) {
+    const fs = new MemoryFileSystem(new MemoryDisk());
+    if (call === 'syncDirectory') {
+      // Made by a process that died before it could say so.
+      await (await FileUserStore.open({ path: fs.path, lockWaitMsMax: 5_000, fs })).close();
+      fs.unlink(`${fs.path}.lock/durable`);
+    }
+    fs.failNext.push({ call, fault: { code: 'ENOSPC' } });
+    await assert.rejects(FileUserStore.open({ path: fs.path, lockWaitMsMax: 5_000, fs }), { code: 'storage-full' });
+    const store = await FileUserStore.open({ path: fs.path, lockWaitMsMax: 5_000, fs });
+    await store.create(candidate('alice'));
+    assert.equal((await store.find('alice'))?.id, 1);
+    await store.close();
+  }
+});
