@@ -5,7 +5,7 @@ import { availableParallelism } from 'node:os';
 import { join } from 'node:path';
 import { admitInOpenMode } from './access.ts';
 import type { Config, DataConfig } from './config.ts';
-import { RegistrarError } from './errors.ts';
+import { RegistrarError, systemCode } from './errors.ts';
 import { readCertificate } from './http/certificate.ts';
 import { createHandler } from './http/handler.ts';
 import type { Handler } from './http/handler.ts';
@@ -123,7 +123,7 @@ export async function checkUsers(config: DataConfig): Promise<Checked> {
     const facts = await check(nodeFileSystem, file);
     if (facts.damage === undefined) return { file, isSound: true, facts };
   } catch (error) {
-    if (!(error instanceof RegistrarError) || error.code !== 'corrupt') throw error;
+    if (systemCode(error) !== 'EIO' && !(error instanceof RegistrarError && error.code === 'corrupt')) throw error;
   }
   const { reason = 'it was changed meanwhile', salvage } = await survey(nodeFileSystem, file);
   return { file, isSound: false, reason, losses: describeLosses(salvage) };

@@ -172,8 +172,12 @@ export class MemoryDisk {
   /** What was done up to `changes` is durable. */
   synced(inode: number, changes: readonly Change[]): void {
     const file = this.file(inode);
+    const pending = file.pending.filter((change) => !changes.includes(change));
     const durable = file.pending.filter((change) => changes.includes(change)).reduce(applied, file.durable);
-    this.#nodes.set(inode, { ...file, durable, pending: file.pending.filter((change) => !changes.includes(change)) });
+    // The length is one number, and is written as it is, also where an earlier sync of it has failed.
+    const length = pending.length > 0 ? durable.length : file.seen.length;
+    const whole = durable.length <= length ? durable : applied(durable, { at: length, bytes: undefined });
+    this.#nodes.set(inode, { ...file, durable: whole, pending });
   }
 
   /**

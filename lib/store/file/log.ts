@@ -165,6 +165,11 @@ export class UserLog {
     await writeAll(this.#fs, this.#fd, bytes, this.#end);
   }
 
+  /** Writes what stands there once more: what the kernel failed to sync it takes for written, until it is. */
+  async writeAgain(from: number, to: number): Promise<void> {
+    await writeAll(this.#fs, this.#fd, this.bytes(from, to), from);
+  }
+
   sync(): Promise<void> {
     return this.#fs.datasync(this.#fd);
   }

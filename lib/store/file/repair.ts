@@ -5,7 +5,7 @@
 
 import { randomBytes } from 'node:crypto';
 import { dirname, join } from 'node:path';
-import { RegistrarError } from '../../errors.ts';
+import { RegistrarError, messageOf, systemCode } from '../../errors.ts';
 import type { FileSystem } from './file-system.ts';
 import { bootId } from './identity.ts';
 import { FileLock } from './lock.ts';
@@ -75,8 +75,9 @@ export async function survey(fs: FileSystem, path: string): Promise<Survey> {
     if (damage === undefined) return { reason, salvage: salvage(fs, path) };
     reason = corruption(path, damage).message;
   } catch (error) {
-    if (!(error instanceof RegistrarError) || error.code !== 'corrupt') throw error;
-    reason = error.message;
+    if (systemCode(error) === 'EIO') reason = `Cannot read "${path}": the disk does not give some of it (EIO)`;
+    else if (error instanceof RegistrarError && error.code === 'corrupt') reason = error.message;
+    else throw error;
   }
   return { reason, salvage: salvage(fs, path) };
 }
@@ -118,8 +119,14 @@ export async function repair({ fs, path, lockWaitMsMax, now }: RepairOptions, ex
       fs.rename(temporary, path);
       await fs.syncDirectory(dirname(path));
       const mark = new DurableMark(fs, join(directory, 'durable'));
-      mark.write({ boot: bootId, inode: log.inode, seed: log.header.seed, end });
-      mark.close();
+      try {
+        mark.write({ boot: bootId, inode: log.inode, seed: log.header.seed, end });
+      } catch (cause) {
+        const detail = `"${path}" was repaired, and the old file is "${aside}"; but the durable mark could not be written`;
+        throw new RegistrarError('unavailable', `${detail} (${messageOf(cause)}): start everything anew`, { cause });
+      } finally {
+        mark.close();
+      }
     } finally {
       log.close();
     }

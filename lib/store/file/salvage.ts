@@ -7,12 +7,14 @@
  * user is back. Both are told. A header that cannot be read costs nobody: two lines tell its seed.
  */
 
-import { RegistrarError } from '../../errors.ts';
+import { RegistrarError, systemCode } from '../../errors.ts';
 import { seedOf } from './checksum.ts';
 import type { FileSystem } from './file-system.ts';
 import { checksumHolds, decodeHeader, decodeUser, lineBytesMax, sealBytes, storedChecksum } from './record.ts';
 
 const readBytes = 1 << 20;
+/** Of a page of memory: what a disk cannot read is at least so much. */
+const blockBytes = 4096;
 
 const lineBegin = '{"id":';
 const sealBegin = ',"crc":"';
@@ -100,7 +102,7 @@ class Reader {
 
   read(): Salvage {
     const start = Buffer.alloc(readBytes);
-    const known = start.subarray(0, this.#fs.read(this.#fd, start, 0, start.length, 0));
+    const known = start.subarray(0, this.#read(start, 0));
     const firstEnd = Math.min(...[known.indexOf(0x0a), lineBytesMax, known.length].filter((end) => end >= 0));
     const header = decodeHeader(known.subarray(0, firstEnd));
     let headerNextId: number | undefined;
@@ -125,7 +127,7 @@ class Reader {
     let rest = Buffer.alloc(0);
     for (let position = from; ; ) {
       const bytes = Buffer.alloc(readBytes);
-      const length = this.#fs.read(this.#fd, bytes, 0, readBytes, position);
+      const length = this.#read(bytes, position);
       const all = Buffer.concat([rest, bytes.subarray(0, length)]);
       const offset = position - rest.length;
       let start = 0;
@@ -139,6 +141,26 @@ class Reader {
       if (rest.length > 0) this.#take(rest, 0, rest.length, offset, ++line);
       return;
     }
+  }
+
+  /** What the disk cannot read becomes zeros, a block at a time. */
+  #read(into: Buffer, position: number): number {
+    try {
+      return this.#fs.read(this.#fd, into, 0, into.length, position);
+    } catch (error) {
+      if (systemCode(error) !== 'EIO') throw error;
+    }
+    const end = Math.min(into.length, this.#fs.statFd(this.#fd).bytes - position);
+    for (let at = 0, length = 0; at < end; at += length) {
+      length = Math.min(end - at, blockBytes - ((position + at) % blockBytes));
+      try {
+        this.#fs.read(this.#fd, into, at, length, position + at);
+      } catch (error) {
+        if (systemCode(error) !== 'EIO') throw error;
+        into.fill(0, at, at + length);
+      }
+    }
+    return end;
   }
 
   /** The line in `all[start, end)`. What is bad as a whole may be a good line glued to the rest of another. */

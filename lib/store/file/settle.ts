@@ -5,7 +5,7 @@
  */
 
 import { randomBytes } from 'node:crypto';
-import { dirname, join } from 'node:path';
+import { basename, dirname, join } from 'node:path';
 import { RegistrarError, noRoom } from '../../errors.ts';
 import type { FileStatus, FileSystem } from './file-system.ts';
 import { bootId } from './identity.ts';
@@ -49,7 +49,7 @@ export async function settle(place: Place, current: UserLog | undefined, switchT
   const { fs, path, mark: durable } = place;
   if (fs.stat(path) === undefined) await makeUsersFile(place, current);
   const status = fs.stat(path);
-  assertAlone(path, status);
+  assertAlone(fs, path, status);
   let log = current;
   if (log === undefined || status?.inode !== log.inode || status.device !== log.device) {
     log = UserLog.open(fs, path);
@@ -67,7 +67,7 @@ export async function settle(place: Place, current: UserLog | undefined, switchT
     // Its writer died before the answer, or the machine did: what is read now may be in memory only. A sync
     // may have failed, too, and its process ended before it could say so: then the kernel takes these bytes
     // for written, and syncs them only if they are written again.
-    if (known !== undefined && (await log.advance(known)) === undefined) await log.write(log.bytes(known, size));
+    if (known !== undefined) await log.writeAgain(known, size);
     await sync(log);
     await fs.syncDirectory(dirname(path));
   }
@@ -103,9 +103,12 @@ export function assertNotCut({ path, lockDirectory }: Place, { size }: UserLog, 
   throw new RegistrarError('corrupt', `Cannot open "${path}": it ${reason}; nothing was changed; ${way}`);
 }
 
-/** Another name of the file may lie in a directory with another lock. */
-export function assertAlone(path: string, status: FileStatus | undefined): void {
+/** Another name of the file may lie in a directory with another lock; one that a repair gave it, and was killed then, does not. */
+export function assertAlone(fs: FileSystem, path: string, status: FileStatus | undefined): void {
   if (status === undefined || status.links === 1) return;
+  const isAside = (name: string): boolean =>
+    name.startsWith(`${basename(path)}.damaged-`) && fs.stat(join(dirname(path), name))?.inode === status.inode;
+  if (status.links === 1 + fs.list(dirname(path)).filter(isAside).length) return;
   const reason = `it has ${status.links} names (hard links), and each may be written to under a lock of its own`;
   throw new RegistrarError('cannot-start', `Cannot open "${path}": ${reason}; keep one`);
 }

@@ -237,7 +237,7 @@ export class SharedLog {
     const mark = durable.read();
     const status = fs.stat(path);
     if (mark === undefined || mark.boot !== bootId || mark.inode !== status?.inode) return false;
-    assertAlone(path, status);
+    assertAlone(fs, path, status);
     this.#log = UserLog.open(fs, path);
     if (!isOf(mark, this.#log)) return false;
     await this.#advance(this.#log, mark.end);

@@ -196,6 +196,37 @@ test('repair: where it fails, or the file has changed, nothing is changed and no
   assert.equal((await open(t, path)).size, 3);
 });
 
+test('repair: what the disk cannot read is lost, and nothing else', async (t) => {
+  const path = join(temporaryDirectory(t), 'users.jsonl');
+  const store = await FileUserStore.open({ path, lockWaitMsMax: 5_000 });
+  for (let n = 0; n < 200; n++) await store.create(candidate(`user${n}`));
+  await store.close();
+  const bad = 5 * 4096;
+  const { ino } = statSync(path);
+  const read: FileSystem['read'] = (fd, into, offset, length, position) => {
+    if (fs.statFd(fd).inode === ino && position < bad + 4096 && position + length > bad) throw Object.assign(new Error('injected EIO'), { code: 'EIO' });
+    return fs.read(fd, into, offset, length, position);
+  };
+  const failing = { ...fs, read };
+  const { reason, salvage } = await survey(failing, path);
+  assert.match(reason!, /the disk does not give some of it/);
+  const around = readFileSync(path).subarray(bad, bad + 4096).toString().split('\n').length;
+  assert.equal(salvage.users.size, 200 - around);
+  assert.ok(salvage.lost.length === 1 && salvage.lost[0]!.offset <= bad && salvage.lost[0]!.bytes >= 4096);
+  await repairNow(path, salvage, { fs: failing });
+  assert.equal((await open(t, path)).size, 200 - around);
+});
+
+test('repair: a name that a repair gave and was killed behind does not keep the store from opening', async (t) => {
+  const { path } = await makeStore(t);
+  linkSync(path, `${path}.damaged-20261123T090000.000Z`);
+  const store = await open(t, path);
+  assert.equal((await store.create(candidate('next'))).created, true);
+  linkSync(path, `${path}.elsewhere`);
+  await store.close();
+  await assert.rejects(open(t, path), /3 names/);
+});
+
 test('repair: whatever 100 random files lose, nobody else is lost, and the new file opens', async (t) => {
   const directory = temporaryDirectory(t);
   const { lines } = await makeStore(t);
