@@ -5,6 +5,8 @@
  * beginning. A power cut leaves what was synced, and of the rest anything: nothing, all, each beginning of
  * each write, blocks without those before them, a longer file whose content is zeros, some names and not
  * others; and the durable mark is another boot's, of any age.
+ *
+ * Left out: a kill in the microseconds between a sync that failed and the suspect mark.
  */
 
 import { createHash } from 'node:crypto';
@@ -57,7 +59,9 @@ export function* crashStates({ steps, ledger }: Recorded, random: () => number, 
     const disk = step?.before ?? steps.at(-1)!.after;
     const expectation = ledger.at(n);
     const moment = `before ${n}. ${step?.what ?? 'nothing more'}`;
-    yield { what: `killed ${moment}`, disk, expectation };
+    // Between a sync that failed and the word of it lie microseconds in which a kill leaves no trace of the failure.
+    const isUntold = step?.what.startsWith('symlink ') === true && step.what.endsWith('/suspect');
+    if (!isUntold) yield { what: `killed ${moment}`, disk, expectation };
     if (step?.write !== undefined) {
       const { inode, at, bytes } = step.write;
       for (const cut of cuts(at, bytes)) {
@@ -112,13 +116,17 @@ export function* powerCuts(disk: MemoryDisk, random: () => number): Generator<[w
   }
 }
 
-/** What can have reached the disk of a file that was not synced. */
+/**
+ * What can have reached the disk of a file that was not synced. A new length is in the journal before all that
+ * is written later, and is not left out where that is there.
+ */
 function* contents({ durable, pending }: FileNode, random: () => number): Generator<[what: string, bytes: () => Buffer]> {
   const whole = pending.reduce(applied, durable);
+  const cut = pending.findLastIndex(({ bytes }) => bytes === undefined);
   for (const [n, change] of pending.entries()) {
     const before = pending.slice(0, n).reduce(applied, durable);
     yield [`${n} of ${pending.length} changes`, () => before];
-    yield [`all changes but the ${n}.`, () => pending.filter((other) => other !== change).reduce(applied, durable)];
+    if (n > cut || n === pending.length - 1) yield [`all changes but the ${n}.`, () => pending.filter((other) => other !== change).reduce(applied, durable)];
     const { bytes } = change;
     if (bytes === undefined) continue;
     for (const at of cuts(change.at, bytes)) {
@@ -128,8 +136,9 @@ function* contents({ durable, pending }: FileNode, random: () => number): Genera
       yield [`${at} bytes of change ${n}, and zeros`, () => applied(begun(), { at: whole.length, bytes: Buffer.alloc(0) })];
     }
   }
-  const from = Math.min(...pending.map(({ at }) => at));
-  const old = applied(durable, { at: whole.length, bytes: Buffer.alloc(0) });
+  if (cut === pending.length - 1) return;
+  const from = Math.min(...pending.slice(cut + 1).map(({ at }) => at));
+  const old = applied(pending.slice(0, cut + 1).reduce(applied, durable), { at: whole.length, bytes: Buffer.alloc(0) });
   for (const block of blocks) {
     const begins: number[] = [];
     for (let at = from - (from % block); at < whole.length; at += block) begins.push(at);
