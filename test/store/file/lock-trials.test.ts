@@ -8,6 +8,7 @@ import assert from 'node:assert/strict';
 import { closeSync, mkdirSync, openSync, readdirSync } from 'node:fs';
 import { connect } from 'node:net';
 import type { Socket } from 'node:net';
+import { availableParallelism, loadavg } from 'node:os';
 import { join } from 'node:path';
 import { test } from 'node:test';
 import type { TestContext } from 'node:test';
@@ -132,7 +133,7 @@ for (const isAwaited of [true, false]) {
     const [p50, p90, p99, max] = [0.5, 0.9, 0.99, 1].map((p) => quantile(times, p));
     t.diagnostic(`from kill to held, ${trials} times: p50 ${p50!.toFixed(1)}, p90 ${p90!.toFixed(1)}, p99 ${p99!.toFixed(1)}, max ${max!.toFixed(1)} ms`);
     // A promise about a time is for the trial that was asked for: a test runs on machines that are busy otherwise.
-    if (isLarge) assert.ok(p99! <= 50, `p99 is ${p99} ms`);
+    if (isLarge) assert.ok(p99! <= 50, `p99 is ${p99} ms; ${loadavg()[0]!.toFixed(1)} processes want ${availableParallelism()} cores`);
   });
 }
 
