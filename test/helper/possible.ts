@@ -13,9 +13,9 @@ import type { TestContext } from 'node:test';
 
 export type FileSystemKind = 'tmpfs' | 'ext4' | 'xfs';
 
-/** Registers the test, or one that tells what is missing. */
-export function testIf(missing: string | false, name: string, run: (t: TestContext) => Promise<void>): void {
-  if (missing === false) test(name, run);
+/** Registers the test, skipped if `skip` tells of a missing program, or one that tells what is not allowed here. */
+export function testIf(missing: string | false, name: string, run: (t: TestContext) => Promise<void>, skip: string | false = false): void {
+  if (missing === false || skip !== false) test(name, { skip }, run);
   else test(`NOT RUN here, ${missing}: ${name}`, (t) => t.diagnostic(missing));
 }
 
@@ -100,11 +100,6 @@ export function cannotUnshare(...flags: readonly string[]): string | false {
     const { status } = spawnSync('unshare', [...flags, 'true'], { stdio: 'ignore', timeout: 10_000 });
     return status === 0 ? false : `unshare ${flags.join(' ')} does not work`;
   });
-}
-
-/** False, or that the program is missing. */
-export function cannotRun(program: string): string | false {
-  return once(program, () => (spawnSync('sh', ['-c', `command -v ${program}`]).status === 0 ? false : `there is no ${program}`));
 }
 
 function once(key: string, find: () => string | false): string | false {
