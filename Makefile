@@ -9,7 +9,7 @@ CERTS ?= certs
 # Node 22.18 and up run TypeScript as it is; Node 20 does with tsx.
 RUN = $(NODE) $(shell $(NODE) -p 'process.features.typescript ? "" : "--import tsx"')
 
-.PHONY: help run cert test check types tidy coverage crash faults powercut build bench clean lock race
+.PHONY: help run cert test check types tidy coverage crash faults compact powercut build bench clean lock race
 .DEFAULT_GOAL := help
 
 help: ## lists the targets
@@ -75,6 +75,9 @@ lock: node_modules ## the lock among processes that are killed and stopped, TRIA
 
 race: node_modules ## four processes, then services, register the same TRIALS=50000 logins at once
 	@TRIALS='$(or $(TRIALS),50000)' $(RUN) --test test/race.test.ts
+
+compact: node_modules ## compacts a file of USERS=1000000 while it is written to, and says how long anybody waited
+	@USERS='$(or $(USERS),1000000)' $(RUN) --test test/store/file/compact.test.ts
 
 powercut: node_modules ## cuts the power of a file system in an image, TRIALS=10 times; as root, with xfsprogs
 	@$(RUN) test/trial/powercut.ts ext4 '$(or $(TRIALS),10)'
