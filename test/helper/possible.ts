@@ -41,7 +41,17 @@ export function mountNew(kind: FileSystemKind, size: string): Mounted {
   let isMounted = false;
   const mount = (): void => {
     if (kind === 'tmpfs') run('mount', '-t', 'tmpfs', '-o', `size=${size},mode=0700`, 'tmpfs', directory);
-    else run('mount', '-o', 'loop', image, directory);
+    else {
+      // A device of its own each time: a process in another mount namespace may hold the one before a little longer,
+      // with a file system that was shut down.
+      const device = execFileSync('losetup', ['--find', '--show', image], { encoding: 'utf8', timeout: 60_000 }).trim();
+      try {
+        run('mount', device, directory);
+      } finally {
+        // It goes when the file system does.
+        run('losetup', '--detach', device);
+      }
+    }
     isMounted = true;
   };
   const unmount = (): void => {
