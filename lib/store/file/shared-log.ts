@@ -274,7 +274,7 @@ export class SharedLog {
       }
       if (isOf(mark, this.#log)) return this.#advance(this.#log, mark.end);
       // Another process has put a new file in its place, and may be doing so again.
-      const log = this.#successor.take(mark) ?? UserLog.open(fs, path, { users: this.#log.index.size });
+      const log = (await this.#successor.take(mark)) ?? UserLog.open(fs, path, { users: this.#log.index.size });
       if (isOf(mark, log)) {
         await this.#advance(log, mark.end);
         this.#switchTo(log);
@@ -356,7 +356,7 @@ export class SharedLog {
   async #letGo(): Promise<void> {
     this.#isCurrent = false;
     await this.#lock.leave(this.#failure.isStuck);
-    this.#successor.close();
+    await this.#successor.close();
     this.#place.mark.close();
     this.#log?.close();
   }

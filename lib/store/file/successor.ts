@@ -15,7 +15,7 @@ export const compactPrefix = '.compact-';
 const worthBytesMin = 16 << 20;
 
 /** What is written in this time is read in a tenth of it. */
-const lookMs = 250;
+const lookMs = 100;
 
 export interface SuccessorOptions {
   readonly fs: FileSystem;
@@ -31,30 +31,34 @@ export class Successor {
   readonly #options: SuccessorOptions;
   readonly #timer: NodeJS.Timeout;
   #log: UserLog | undefined;
-  #isReading = false;
+  #reading: Promise<void> | undefined;
 
   constructor(options: SuccessorOptions) {
     this.#options = options;
-    this.#timer = setInterval(() => void this.#look(), lookMs).unref();
+    this.#timer = setInterval(() => {
+      this.#reading ??= this.#look().finally(() => (this.#reading = undefined));
+    }, lookMs).unref();
   }
 
   /** The log that the mark is of, read as far as it was when it was last looked at, if it is this one. */
-  take(mark: Mark): UserLog | undefined {
+  async take(mark: Mark): Promise<UserLog | undefined> {
+    // To wait for what is being read takes less than to read it again.
+    await this.#reading;
     const log = this.#log;
-    if (log?.inode !== mark.inode || log.header.seed !== mark.seed || this.#isReading) return undefined;
+    if (log?.inode !== mark.inode || log.header.seed !== mark.seed) return undefined;
     this.#log = undefined;
     return log;
   }
 
-  close(): void {
+  async close(): Promise<void> {
     clearInterval(this.#timer);
-    if (!this.#isReading) this.#drop();
+    await this.#reading;
+    this.#drop();
   }
 
   async #look(): Promise<void> {
     const { current } = this.#options;
-    if (this.#isReading || (current()?.end ?? 0) < worthBytesMin) return;
-    this.#isReading = true;
+    if ((current()?.end ?? 0) < worthBytesMin) return;
     try {
       if (this.#log?.isRemoved === true) this.#drop();
       this.#log ??= this.#open();
@@ -62,8 +66,6 @@ export class Successor {
     } catch {
       // It is gone, or is not what it should be: whoever puts it in place reads it again.
       this.#drop();
-    } finally {
-      this.#isReading = false;
     }
   }
 

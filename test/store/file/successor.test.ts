@@ -29,8 +29,8 @@ async function prepare(t: TestContext) {
   const lockDirectory = `${path}.lock`;
   mkdirSync(lockDirectory);
   const successor = new Successor({ fs: nodeFileSystem, path, lockDirectory, identity: 'own', current: () => log });
-  t.after(() => {
-    successor.close();
+  t.after(async () => {
+    await successor.close();
     log.close();
   });
   return { path, temporary: (owner: string) => join(lockDirectory, `.compact-${owner}`), parts, successor };
@@ -43,18 +43,18 @@ test('successor: the file that another process compacts into is read while it gr
   const other = temporary('other');
   writeFileSync(other, Buffer.concat([...parts.slice(0, 1_000), parts[1_000]!.subarray(0, 50)]));
   // Not the one that is in place now, not another seed.
-  assert.equal(successor.take(markOf(path)), undefined);
+  assert.equal(await successor.take(markOf(path)), undefined);
   await new Promise((resolve) => setTimeout(resolve, 600));
   appendFileSync(other, Buffer.concat([parts[1_000]!.subarray(50), ...parts.slice(1_001)]));
   renameSync(other, path);
-  assert.equal(successor.take(markOf(path, 1)), undefined);
+  assert.equal(await successor.take(markOf(path, 1)), undefined);
   let log: UserLog | undefined;
-  await until(() => (log = successor.take(markOf(path))) !== undefined, 'the successor');
+  await until(async () => (log = await successor.take(markOf(path))) !== undefined, 'the successor');
   t.after(() => log?.close());
   assert.ok(log!.index.size >= 999);
   assert.equal(await log!.advance(log!.size), undefined);
   assert.equal(log!.find('user80000')?.id, users);
-  assert.equal(successor.take(markOf(path)), undefined, 'it is taken once');
+  assert.equal(await successor.take(markOf(path)), undefined, 'it is taken once');
 });
 
 test('successor: once it is in place nothing more is read, since what is not durable yet may be cut off again', async (t) => {
@@ -66,7 +66,7 @@ test('successor: once it is in place nothing more is read, since what is not dur
   renameSync(other, path);
   appendFileSync(path, parts[1_000]!);
   await new Promise((resolve) => setTimeout(resolve, 600));
-  const log = successor.take(markOf(path));
+  const log = await successor.take(markOf(path));
   t.after(() => log?.close());
   assert.equal(log?.end, size);
 });
@@ -76,15 +76,15 @@ test('successor: one that is given up, is damaged, or is this process\'s own is 
   const all = Buffer.concat(parts.slice(0, 1_000));
   writeFileSync(temporary('own'), all);
   await new Promise((resolve) => setTimeout(resolve, 600));
-  assert.equal(successor.take(markOf(temporary('own'))), undefined);
+  assert.equal(await successor.take(markOf(temporary('own'))), undefined);
   rmSync(temporary('own'));
   const damaged = Buffer.from(all);
   damaged[damaged.length - 2_000]! ^= 1;
   writeFileSync(temporary('other'), damaged);
   await new Promise((resolve) => setTimeout(resolve, 600));
-  assert.equal(successor.take(markOf(temporary('other'))), undefined);
+  assert.equal(await successor.take(markOf(temporary('other'))), undefined);
   rmSync(temporary('other'));
   writeFileSync(temporary('third'), all);
-  await until(() => successor.take(markOf(temporary('third'))) !== undefined, 'the third');
+  await until(async () => (await successor.take(markOf(temporary('third')))) !== undefined, 'the third');
   assert.ok(statSync(path).size > 16 << 20);
 });
