@@ -9,7 +9,7 @@ import { createInterface } from 'node:readline/promises';
 import { checkUsers, compactUsers, openApp, planRepair } from '../lib/app.ts';
 import type { App } from '../lib/app.ts';
 import { parseConfig, parseDataConfig } from '../lib/config.ts';
-import { RegistrarError } from '../lib/errors.ts';
+import { RegistrarError, grouped } from '../lib/errors.ts';
 
 const usage = `Usage: registrar COMMAND [flags]
 
@@ -171,10 +171,6 @@ async function isAgreed(question: string): Promise<boolean> {
   const lines = createInterface({ input: process.stdin, output: process.stderr });
   const answer = await lines.question(question).finally(() => lines.close());
   return /^y(?:es)?$/i.test(answer.trim());
-}
-
-function grouped(value: number): string {
-  return value.toLocaleString('en-US');
 }
 
 /** The store has failed: those who wait are still answered, then it is over. */

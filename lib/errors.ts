@@ -98,3 +98,8 @@ export function noRoom(error: unknown): boolean {
 export function messageOf(error: unknown): string {
   return error instanceof Error ? error.message : String(error);
 }
+
+/** A count for a person to read: 204,312. */
+export function grouped(value: number): string {
+  return value.toLocaleString('en-US');
+}

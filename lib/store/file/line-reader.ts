@@ -3,7 +3,7 @@
  * read first is not served. Lines that stand side by side are read and checked many at a time.
  */
 
-import { RegistrarError } from '../../errors.ts';
+import { RegistrarError, grouped } from '../../errors.ts';
 import { ChecksumProof } from './checksum.ts';
 import type { FileSystem } from './file-system.ts';
 import { checksumHolds, lineBytesMax, lineEnd } from './record.ts';
@@ -56,7 +56,7 @@ export class LineReader {
     }
     if (end < 0 || (end >= this.#proven && !checksumHolds(this.bytes, start, end, this.#seed))) {
       const reason = 'has changed since it was read first: it fails its checksum now';
-      const where = `the line at byte ${offset.toLocaleString('en-US')}`;
+      const where = `the line at byte ${grouped(offset)}`;
       throw new RegistrarError('corrupt', `Cannot read "${this.#path}": ${where} ${reason}`);
     }
     return { start, end };

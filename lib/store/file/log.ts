@@ -6,7 +6,7 @@
 
 import { randomBytes } from 'node:crypto';
 import { setImmediate as nextTurn } from 'node:timers/promises';
-import { RegistrarError } from '../../errors.ts';
+import { RegistrarError, grouped } from '../../errors.ts';
 import type { StoredUser, UserView } from '../../user-store.ts';
 import type { FileSystem } from './file-system.ts';
 import { LoginIndex } from './index.ts';
@@ -344,8 +344,4 @@ export function corruption(path: string, damage: Damage): RegistrarError {
   const where = `line ${grouped(damage.line)} (byte ${grouped(damage.offset)})`;
   const way = 'nothing was changed; restore the file from a backup, or see what can be saved: registrar repair';
   return new RegistrarError('corrupt', `Cannot open "${path}": ${where} ${damage.reason}: ${way}`);
-}
-
-function grouped(value: number): string {
-  return value.toLocaleString('en-US');
 }

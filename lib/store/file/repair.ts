@@ -72,8 +72,7 @@ export async function survey(fs: FileSystem, path: string): Promise<Survey> {
   let reason: string | undefined;
   try {
     const { damage } = await check(fs, path);
-    if (damage === undefined) return { reason, salvage: salvage(fs, path) };
-    reason = corruption(path, damage).message;
+    if (damage !== undefined) reason = corruption(path, damage).message;
   } catch (error) {
     if (systemCode(error) === 'EIO') reason = `Cannot read "${path}": the disk does not give some of it (EIO)`;
     else if (error instanceof RegistrarError && error.code === 'corrupt') reason = error.message;

@@ -7,7 +7,7 @@
  * user is back. Both are told. A header that cannot be read costs nobody: two lines tell its seed.
  */
 
-import { RegistrarError, systemCode } from '../../errors.ts';
+import { RegistrarError, grouped, systemCode } from '../../errors.ts';
 import { seedOf } from './checksum.ts';
 import type { FileSystem } from './file-system.ts';
 import { checksumHolds, decodeHeader, decodeUser, lineBytesMax, sealBytes, storedChecksum } from './record.ts';
@@ -76,10 +76,6 @@ export function describeLosses({ users, lost, ousted }: Salvage): string[] {
     return `${where}: it seems to be about user ${about.id}, "${about.login}", ${state}`;
   });
   return [...lines, ...ousted.map(({ id, login, by }) => `user ${id}, "${login}", is left out: by a later line user ${by} has that login`)];
-}
-
-function grouped(value: number): string {
-  return value.toLocaleString('en-US');
 }
 
 class Reader {
