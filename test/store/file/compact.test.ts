@@ -34,6 +34,17 @@ function names(count: number, prefix = 'user'): string[] {
   return Array.from({ length: count }, (_, n) => `${prefix}${n}`);
 }
 
+/** A file system that holds the first piece of a compaction back until it is released. */
+function holding(): { fs: FileSystem; release: () => void } {
+  let release = (): void => undefined;
+  const held = new Promise<void>((resolve) => (release = resolve));
+  const write: FileSystem['write'] = async (...args) => {
+    if (args[3] > 10_000 && args[4] < 1_000) await held;
+    return nodeFileSystem.write(...args);
+  };
+  return { fs: { ...nodeFileSystem, write }, release: () => release() };
+}
+
 /** A file of so many users, as a store would have written it, each by itself. */
 function fillFile(path: string, count: number): void {
   const seed = 0x5e0c41d7;
@@ -227,13 +238,8 @@ test('compact: it begins by itself when more is dead than alive, and not before'
 
 test('compact: one process at a time; what a killed one has left is removed', async (t) => {
   const directory = temporaryDirectory(t);
-  let release = (): void => undefined;
-  const held = new Promise<void>((resolve) => (release = resolve));
-  const write: FileSystem['write'] = async (...args) => {
-    if (args[3] > 10_000 && args[4] < 1_000) await held;
-    return nodeFileSystem.write(...args);
-  };
-  const first = await openStore(t, directory, { fs: { ...nodeFileSystem, write } });
+  const { fs, release } = holding();
+  const first = await openStore(t, directory, { fs });
   const second = await openStore(t, directory);
   await fill(second, names(100));
   const compacting = first.compact();
@@ -288,16 +294,11 @@ test('compact: a rotten line is not carried over as if it were good', async (t) 
 
 test('compact: closing gives it up and leaves nothing', async (t) => {
   const directory = temporaryDirectory(t);
-  let release = (): void => undefined;
-  const held = new Promise<void>((resolve) => (release = resolve));
-  const write: FileSystem['write'] = async (...args) => {
-    if (args[3] > 10_000 && args[4] < 1_000) await held;
-    return nodeFileSystem.write(...args);
-  };
+  const { fs, release } = holding();
   const filler = await openStore(t, directory);
   await fill(filler, names(5_000));
   await filler.close();
-  const store = await openStore(t, directory, { fs: { ...nodeFileSystem, write } });
+  const store = await openStore(t, directory, { fs });
   const before = readFileSync(join(directory, 'users.jsonl'));
   const compacting = store.compact();
   await until(() => readdirSync(join(directory, 'users.jsonl.lock')).some((name) => name.startsWith('.compact-')), 'a file that is compacted into');
