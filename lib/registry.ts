@@ -20,13 +20,23 @@ export type { UserView };
 /** Makes and checks hashes; rejects with `overloaded`, or the signal's reason when the client has gone. */
 export interface PasswordHasher {
   hash(password: string, signal?: AbortSignal): Promise<Credential>;
-  verify(password: string, credential: Credential, signal?: AbortSignal): Promise<boolean>;
+  /** Without a credential it is wrong. A failure costs the same always: what the dearest of each digest in `kdfs` does. */
+  verify(
+    password: string,
+    credential: Credential | undefined,
+    options: { readonly signal?: AbortSignal | undefined; readonly kdfs: readonly string[] },
+  ): Promise<boolean>;
   /** Whether the hash was made in another way than it would be today. */
   isStale(credential: Credential): boolean;
 }
 
+/** A store that tells how the hashes in it were made. */
+interface KdfLister {
+  kdfs?(): Promise<readonly string[]> | readonly string[];
+}
+
 export interface RegistryParts {
-  readonly store: UserStore;
+  readonly store: UserStore & KdfLister;
   readonly hasher: PasswordHasher;
   readonly policy: PasswordPolicy;
   readonly now: () => Date;
@@ -54,10 +64,12 @@ export type Precondition = (user: User) => void;
 const removalTriesMax = 10;
 
 export class Registry {
-  readonly #store: UserStore;
+  readonly #store: UserStore & KdfLister;
   readonly #hasher: PasswordHasher;
   readonly #policy: PasswordPolicy;
   readonly #now: () => Date;
+  /** Somebody who could be found: an unknown login is followed by a look at theirs, so that it costs what a known one does. */
+  #lastKnown: string | undefined;
 
   constructor({ store, hasher, policy, now }: RegistryParts) {
     this.#store = store;
@@ -132,17 +144,16 @@ export class Registry {
   }
 
   /**
-   * The user if this is their password. An unknown login costs a hash too. A hash that is not made as it
-   * would be today is made anew and saved, unless the user has changed meanwhile.
+   * The user if this is their password. An unknown login and a wrong password cost the same: one user found, and
+   * the work of every failure. A hash that is not made as it would be today is made anew and saved, unless the
+   * user has changed meanwhile.
    */
   async verify(login: string, password: string, signal?: AbortSignal): Promise<User | undefined> {
     const parsed = parseLogin(login);
     const user = 'login' in parsed ? await this.#store.find(parsed.login) : undefined;
-    if (user === undefined) {
-      await this.#hasher.hash(normalizePassword(password) ?? '', signal);
-      return undefined;
-    }
-    if (!(await this.#isPassword(password, user, signal))) return undefined;
+    if (user !== undefined) this.#lastKnown = user.login;
+    else if (this.#lastKnown !== undefined) await this.#store.find(this.#lastKnown);
+    if (!(await this.#isPassword(password, user, signal)) || user === undefined) return undefined;
     if (this.#hasher.isStale(user)) void this.#rehash(user, normalizePassword(password) ?? '');
     return user;
   }
@@ -156,9 +167,11 @@ export class Registry {
     }
   }
 
-  async #isPassword(password: string, user: StoredUser, signal: AbortSignal | undefined): Promise<boolean> {
+  /** What cannot be a password is nobody's, and costs as much as one that is wrong. */
+  async #isPassword(password: string, user: StoredUser | undefined, signal: AbortSignal | undefined): Promise<boolean> {
+    const kdfs = (await this.#store.kdfs?.()) ?? [];
     const normalized = normalizePassword(password);
-    return normalized !== undefined && (await this.#hasher.verify(normalized, user, signal));
+    return this.#hasher.verify(normalized ?? '', normalized === undefined ? undefined : user, { signal, kdfs });
   }
 
   /** The login is somebody's: the same client's, asking again since it missed the answer? */
@@ -171,7 +184,7 @@ export class Registry {
     if (key === undefined || owner.key !== key) {
       throw new RegistrarError('taken', `The login "${owner.login}" is taken`);
     }
-    if (await this.#hasher.verify(password, owner, signal)) return owner;
+    if (await this.#isPassword(password, owner, signal)) return owner;
     throw new RegistrarError('key-reused', 'This Idempotency-Key came before, with another password for this login');
   }
 

@@ -3,6 +3,7 @@ import { test } from 'node:test';
 import type { TestContext } from 'node:test';
 import { RegistrarError } from '../lib/errors.ts';
 import { Hasher } from '../lib/password/hasher.ts';
+import type { Derivation } from '../lib/password/failure-work.ts';
 import { Registry } from '../lib/registry.ts';
 import { MemoryUserStore } from '../lib/store/memory.ts';
 import { until } from './helper/temporary.ts';
@@ -193,6 +194,36 @@ test('registry: an unknown login costs a hash too, and an impossible password is
   assert.equal(count(), 2);
   await registry.register({ login: 'alice', password: horse });
   assert.equal(await registry.verify('alice', '\ud800'), undefined);
+  // Not a hash less for it: time would tell that there is an Alice.
+  assert.equal(count(), 4);
+});
+
+test('registry: an unknown login and a wrong password are the same work, to the hasher and to the store', async (t) => {
+  const done: string[] = [];
+  const kdf = { digest: 'sha256', iterations: 30 } as const;
+  const onHash = (_: number, calls: readonly Derivation[]): void =>
+    void done.push(calls.map(({ digest }) => digest).sort().join(' '), `${calls.reduce((sum, { iterations }) => sum + iterations, 0)}`);
+  const hasher = new Hasher({ kdf, workers: 1, waitMsMax: 60_000, queueMax: 100, onHash });
+  const old = new Hasher({ kdf: { digest: 'sha512', iterations: 50 }, workers: 1, waitMsMax: 60_000, queueMax: 100 });
+  t.after(() => Promise.all([hasher.close(), old.close()]));
+  const store = Object.assign(new MemoryUserStore(), { kdfs: async () => ['pbkdf2:sha256:30', 'pbkdf2:sha512:50'] });
+  const registry = new Registry({ store, hasher, policy, now: () => new Date('2026-11-22T15:00:00Z') });
+  await registry.register({ login: 'alice', password: horse });
+  await store.create({ login: 'bob', registered: 'r', ...(await old.hash(horse)) });
+  let hits = 0;
+  const find = store.find.bind(store);
+  store.find = async (login) => {
+    const user = await find(login);
+    if (user !== undefined) hits++;
+    return user;
+  };
+  done.length = 0;
+  for (const [login, password] of [['alice', 'wrong horse'], ['bob', 'wrong horse'], ['nobody', horse], ['no login', horse], ['bob', '\ud800'], ['nobody', '\ud800']]) {
+    assert.equal(await registry.verify(login!, password!), undefined);
+    assert.deepEqual(done.splice(0), ['sha256 sha256 sha512 sha512', '82'], login);
+    assert.equal(hits, 1, login);
+    hits = 0;
+  }
 });
 
 test('registry: a removal means the user as it is, unless it has a precondition', async (t) => {

@@ -41,6 +41,7 @@ const testedBy: Readonly<Record<string, string>> = {
   'lib/http/problem.ts': 'test/http/api.test.ts',
   'lib/http/query.ts': 'test/http/api.test.ts',
   'lib/http/routes.ts': 'test/http/api.test.ts',
+  'lib/password/failure-work.ts': 'test/password/hasher.test.ts',
   'lib/password/hash-worker.js': 'test/password/hasher.test.ts',
   'lib/store/cursor.ts': 'test/helper/user-store-contract.ts',
   'lib/store/decide.ts': 'test/helper/user-store-contract.ts',

@@ -7,11 +7,13 @@
  * at 0.4 ms, against 3.9 ms from libuv's pool), and the one at normal priority is never starved.
  */
 
-import { randomBytes, timingSafeEqual } from 'node:crypto';
+import { randomBytes } from 'node:crypto';
 import { Worker } from 'node:worker_threads';
 import { RegistrarError } from '../errors.ts';
 import type { Credential } from '../user.ts';
-import { digestBytes, formatKdf, formatPassword, parseCredential, saltCharacters } from './kdf.ts';
+import { padding } from './failure-work.ts';
+import type { Derivation } from './failure-work.ts';
+import { digestBytes, formatKdf, formatPassword, parseCredential, parseKdf, saltCharacters } from './kdf.ts';
 import type { Digest, Kdf } from './kdf.ts';
 
 export interface HasherOptions {
@@ -22,19 +24,38 @@ export interface HasherOptions {
   readonly waitMsMax: number;
   /** Hashes in the queue, whatever they cost: bounds its memory. */
   readonly queueMax: number;
+  /** Told of each hash or check: the time it took, and the calls of pbkdf2 it was. */
+  readonly onHash?: (ms: number, calls: readonly Derivation[]) => void;
+}
+
+export interface VerifyOptions {
+  readonly signal?: AbortSignal | undefined;
+  /** How the stored hashes are made: a failure costs what the dearest of each digest would. */
+  readonly kdfs: readonly string[];
+}
+
+/** What a worker is told to do. */
+interface Job {
+  readonly password: string;
+  readonly salt: string | Uint8Array;
+  readonly first: Derivation;
+  /** The hash that the first call should give; undefined where it is wanted itself. */
+  readonly expected?: Uint8Array;
+  /** What is done when it does not. */
+  readonly rest: readonly Derivation[];
 }
 
 interface Task {
-  readonly password: string;
-  readonly salt: string;
-  readonly kdf: Kdf;
-  readonly resolve: (hash: Buffer) => void;
+  readonly job: Job;
+  readonly resolve: (answer: Answer) => void;
   readonly reject: (error: unknown) => void;
 }
 
 interface Answer {
-  readonly hash: Uint8Array;
-  readonly ms: number;
+  /** In answer to a job with no expected hash. */
+  readonly hash?: Uint8Array;
+  readonly isRight?: boolean;
+  readonly calls: readonly (Derivation & { readonly ms: number })[];
 }
 
 interface Seat {
@@ -68,6 +89,7 @@ export class Hasher {
     sha512: { calls: 0, iterations: 0 },
   };
   #closed = false;
+  #hashes = 0;
 
   constructor(options: HasherOptions) {
     this.#options = options;
@@ -84,18 +106,38 @@ export class Hasher {
     return this.#queue.size;
   }
 
+  /** Workers that are busy. */
+  get running(): number {
+    return this.#seats.filter((seat) => seat.task !== undefined).length;
+  }
+
+  /** Hashes and checks that were done. */
+  get hashes(): number {
+    return this.#hashes;
+  }
+
   /** Hashes a normalised password under a new random salt. Rejects with `overloaded`, or the signal's reason. */
   async hash(password: string, signal?: AbortSignal): Promise<Credential> {
-    const salt = randomBytes(saltCharacters / 2).toString('hex');
-    const hash = await this.#derive(password, salt, this.#options.kdf, signal);
+    const salt = newSalt();
+    const { hash } = await this.#do({ password, salt, first: this.#options.kdf, rest: [] }, signal);
+    if (hash === undefined) throw new RegistrarError('internal', 'A hash worker has answered another question');
     return { kdf: this.kdf, password: formatPassword(salt, hash) };
   }
 
-  /** Whether a normalised password is the one behind a stored credential. Rejects as `hash` does. */
-  async verify(password: string, credential: Credential, signal?: AbortSignal): Promise<boolean> {
-    const stored = parseCredential(credential.kdf, credential.password);
-    const hash = await this.#derive(password, stored.salt, stored, signal);
-    return timingSafeEqual(hash, stored.hash);
+  /**
+   * Whether a normalised password is the one behind a stored credential. Without one, for a login that nobody has,
+   * it never is, and costs what every failure costs. Rejects as `hash` does.
+   */
+  async verify(password: string, credential: Credential | undefined, { signal, kdfs }: VerifyOptions): Promise<boolean> {
+    const stored = credential === undefined ? undefined : parseCredential(credential.kdf, credential.password);
+    const first = stored ?? this.#options.kdf;
+    const salt = stored?.salt ?? newSalt();
+    // Its own bytes: of a view into Node's pool the whole pool would be copied to the worker.
+    const expected = new Uint8Array(stored?.hash ?? randomBytes(digestBytes[first.digest]));
+    const known = kdfs.map(parseKdf).filter((kdf) => kdf !== undefined);
+    const rest = padding(first, [...known, this.#options.kdf]);
+    const { isRight } = await this.#do({ password, salt, first, expected, rest }, signal);
+    return stored !== undefined && isRight === true;
   }
 
   /** Whether a stored hash should be made anew at the next chance. */
@@ -113,21 +155,19 @@ export class Hasher {
     await Promise.all(this.#seats.map((seat) => seat.worker.terminate()));
   }
 
-  #derive(password: string, salt: string, kdf: Kdf, signal: AbortSignal | undefined): Promise<Buffer> {
+  #do(job: Job, signal: AbortSignal | undefined): Promise<Answer> {
     if (this.#closed) throw new RegistrarError('unavailable', 'Cannot hash: the service is ending');
     signal?.throwIfAborted();
     this.#refuseIfOverloaded();
-    return new Promise<Buffer>((resolve, reject) => {
+    return new Promise<Answer>((resolve, reject) => {
       const leave = (): void => {
         if (this.#take(task)) reject(signal?.reason);
       };
       const task: Task = {
-        password,
-        salt,
-        kdf,
-        resolve: (hash) => {
+        job,
+        resolve: (answer) => {
           signal?.removeEventListener('abort', leave);
-          resolve(hash);
+          resolve(answer);
         },
         reject: (error) => {
           signal?.removeEventListener('abort', leave);
@@ -136,7 +176,7 @@ export class Hasher {
       };
       signal?.addEventListener('abort', leave, { once: true });
       this.#queue.add(task);
-      this.#count(task.kdf, 1);
+      this.#count(job, 1);
       this.#dispatch();
     });
   }
@@ -162,25 +202,30 @@ export class Hasher {
       ms += this.#cost({ digest, iterations }, calls);
     }
     for (const { task, startedAt } of this.#seats) {
-      if (task !== undefined) ms += Math.max(0, this.#cost(task.kdf) - (now - startedAt));
+      if (task === undefined) continue;
+      const whole = derivations(task.job).reduce((sum, derivation) => sum + this.#cost(derivation), 0);
+      ms += Math.max(0, whole - (now - startedAt));
     }
     return ms / this.#seats.length;
   }
 
-  #cost({ digest, iterations }: Kdf, calls = 1): number {
+  #cost({ digest, iterations }: Derivation, calls = 1): number {
     return calls * msPerCall + iterations * this.#msPerIteration[digest];
   }
 
   #take(task: Task): boolean {
     if (!this.#queue.delete(task)) return false;
-    this.#count(task.kdf, -1);
+    this.#count(task.job, -1);
     return true;
   }
 
-  #count({ digest, iterations }: Kdf, sign: 1 | -1): void {
-    const waiting = this.#waiting[digest];
-    waiting.calls += sign;
-    waiting.iterations += sign * iterations;
+  /** A check counts as a failure: what it may take, and what a flood of guesses does take. */
+  #count(job: Job, sign: 1 | -1): void {
+    for (const { digest, iterations } of derivations(job)) {
+      const waiting = this.#waiting[digest];
+      waiting.calls += sign;
+      waiting.iterations += sign * iterations;
+    }
   }
 
   #dispatch(): void {
@@ -192,9 +237,8 @@ export class Hasher {
       seat.task = task;
       seat.startedAt = performance.now();
       seat.worker.ref();
-      const { password, salt, kdf } = task;
-      const { iterations, digest } = kdf;
-      seat.worker.postMessage({ password, salt, iterations, bytes: digestBytes[digest], digest });
+      const { job } = task;
+      seat.worker.postMessage({ ...job, first: withBytes(job.first), rest: job.rest.map(withBytes) });
     }
   }
 
@@ -208,17 +252,19 @@ export class Hasher {
     return seat;
   }
 
-  #finish(seat: Seat, { hash, ms }: Answer): void {
+  #finish(seat: Seat, answer: Answer): void {
     const task = seat.task;
     seat.task = undefined;
     seat.worker.unref();
-    if (task !== undefined) {
-      const { digest, iterations } = task.kdf;
-      if (iterations >= iterationsMeasuredMin) {
-        this.#msPerIteration[digest] = this.#msPerIteration[digest] * 0.8 + (ms / iterations) * 0.2;
-      }
-      task.resolve(Buffer.from(hash.buffer, hash.byteOffset, hash.byteLength));
+    let total = 0;
+    for (const { digest, iterations, ms } of answer.calls) {
+      total += ms;
+      if (iterations < iterationsMeasuredMin) continue;
+      this.#msPerIteration[digest] = this.#msPerIteration[digest] * 0.8 + (ms / iterations) * 0.2;
     }
+    this.#hashes++;
+    this.#options.onHash?.(total, answer.calls);
+    task?.resolve(answer);
     this.#dispatch();
   }
 
@@ -235,4 +281,17 @@ export class Hasher {
       this.#dispatch();
     }, reseatMs).unref();
   }
+}
+
+function newSalt(): string {
+  return randomBytes(saltCharacters / 2).toString('hex');
+}
+
+/** All that a job may turn out to be. */
+function derivations({ first, rest }: Job): readonly Derivation[] {
+  return [first, ...rest];
+}
+
+function withBytes({ digest, iterations }: Derivation): Derivation & { readonly bytes: number } {
+  return { digest, iterations, bytes: digestBytes[digest] };
 }

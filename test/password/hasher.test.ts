@@ -1,8 +1,11 @@
 import assert from 'node:assert/strict';
+import { randomInt } from 'node:crypto';
 import { readFileSync, readdirSync } from 'node:fs';
 import { test } from 'node:test';
 import { Hasher } from '../../lib/password/hasher.ts';
 import type { HasherOptions } from '../../lib/password/hasher.ts';
+import { padding } from '../../lib/password/failure-work.ts';
+import type { Derivation } from '../../lib/password/failure-work.ts';
 import { until } from '../helper/temporary.ts';
 
 const slow = { digest: 'sha256', iterations: 400_000 } as const;
@@ -17,9 +20,9 @@ function open(t: { after: (f: () => Promise<void>) => void }, options: Partial<H
 test('hasher: a password is verified, another is not', async (t) => {
   const hasher = open(t);
   const credential = await hasher.hash('correct horse');
-  assert.equal(await hasher.verify('correct horse', credential), true);
-  assert.equal(await hasher.verify('correct horsf', credential), false);
-  assert.equal(await hasher.verify('', credential), false);
+  assert.equal(await hasher.verify('correct horse', credential, { kdfs: [] }), true);
+  assert.equal(await hasher.verify('correct horsf', credential, { kdfs: [] }), false);
+  assert.equal(await hasher.verify('', credential, { kdfs: [] }), false);
 });
 
 test('hasher: the same password gives another salt and hash each time', async (t) => {
@@ -34,7 +37,7 @@ test('hasher: hashes made in another way are verified in theirs, and are stale',
   const older = open(t, { kdf: { digest: 'sha512', iterations: 7 } });
   const hasher = open(t);
   const credential = await older.hash('correct horse');
-  assert.equal(await hasher.verify('correct horse', credential), true);
+  assert.equal(await hasher.verify('correct horse', credential, { kdfs: [] }), true);
   assert.equal(hasher.isStale(credential), true);
   assert.equal(older.isStale(credential), false);
 });
@@ -92,7 +95,59 @@ test('hasher: a worker that dies takes its task with it, and another takes its s
   await assert.rejects(broken.hash('correct horse'), { code: 'internal' });
   const hasher = open(t);
   const credential = await hasher.hash('correct horse');
-  assert.equal(await broken.verify('correct horse', credential), true);
+  assert.equal(await broken.verify('correct horse', credential, { kdfs: [] }), true);
+});
+
+test('hasher: a failure is the same work for every login, however its hash was made', async (t) => {
+  const done: (readonly Derivation[])[] = [];
+  const hasher = open(t, { kdf: { digest: 'sha256', iterations: 500 }, onHash: (_, calls) => done.push(calls) });
+  const made = ['pbkdf2:sha256:500', 'pbkdf2:sha256:20', 'pbkdf2:sha256:900', 'pbkdf2:sha512:70', 'pbkdf2:sha512:7'];
+  const kdfs = [...made, 'no kdf of ours'];
+  /** Calls and iterations of each digest, as the worker has done them. */
+  const work = (calls: readonly Derivation[]): string[] =>
+    ['sha256', 'sha384', 'sha512'].map((digest) => {
+      const own = calls.filter((call) => call.digest === digest);
+      return `${digest} ${own.length} ${own.reduce((sum, { iterations }) => sum + iterations, 0)}`;
+    });
+  const failure = ['sha256 2 901', 'sha384 0 0', 'sha512 2 71'];
+  assert.equal(await hasher.verify('correct horse', undefined, { kdfs }), false);
+  assert.deepEqual(work(done.at(-1)!), failure);
+  for (const kdf of made) {
+    const [, digest, iterations] = kdf.split(':') as ['pbkdf2', Derivation['digest'], string];
+    const credential = await open(t, { workers: 1, kdf: { digest, iterations: Number(iterations) } }).hash('correct horse');
+    assert.equal(await hasher.verify('wrong horse', credential, { kdfs }), false);
+    assert.deepEqual(work(done.at(-1)!), failure, kdf);
+    assert.ok(done.at(-1)!.every((call) => call.iterations >= 1));
+    // What is right costs its own hash and no more.
+    assert.equal(await hasher.verify('correct horse', credential, { kdfs }), true);
+    assert.deepEqual(done.at(-1)!.map((call) => `${call.digest}:${call.iterations}`), [`${digest}:${iterations}`]);
+  }
+  assert.equal(hasher.hashes, done.length);
+  assert.deepEqual([hasher.running, hasher.queued], [0, 0]);
+});
+
+test('hasher: whatever mix of hashes is stored, padding brings every one to the same', () => {
+  const digests = ['sha256', 'sha384', 'sha512'] as const;
+  for (let n = 0; n < 500; n++) {
+    const kdfs = Array.from({ length: 1 + (n % 6) }, () => ({ digest: digests[randomInt(3)]!, iterations: 1 + randomInt(1000) }));
+    const totals = kdfs.map((own) =>
+      digests.map((digest) => {
+        const calls = [own, ...padding(own, kdfs)].filter((call) => call.digest === digest);
+        return [calls.length, calls.reduce((sum, { iterations }) => sum + iterations, 0)];
+      }),
+    );
+    for (const total of totals) assert.deepEqual(total, totals[0]);
+  }
+});
+
+test('hasher: a check waits in the queue for what a failure takes', async (t) => {
+  const kdfs = ['pbkdf2:sha256:4000000'];
+  const hasher = open(t, { workers: 1, waitMsMax: 1000, kdf: { digest: 'sha256', iterations: 20_000 } });
+  const credential = await hasher.hash('correct horse');
+  const results = await Promise.allSettled(Array.from({ length: 12 }, () => hasher.verify('correct horse', credential, { kdfs })));
+  const refused = results.filter(({ status }) => status === 'rejected');
+  // Twelve hashes of 20,000 are nothing; twelve failures of 4,000,000 are far more than a second.
+  assert.ok(refused.length >= 5, `${refused.length} refused`);
 });
 
 test('hasher: when it closes, those who wait are told', async () => {
