@@ -60,6 +60,9 @@ export interface PasswordChange {
 /** Throws if the user as it is found is not the one that the client means. */
 export type Precondition = (user: User) => void;
 
+/** A login that none can be. */
+const nobody = ':';
+
 /** A removal without a precondition that meets a change looks again: it means the user as it is. */
 const removalTriesMax = 10;
 
@@ -68,7 +71,7 @@ export class Registry {
   readonly #hasher: PasswordHasher;
   readonly #policy: PasswordPolicy;
   readonly #now: () => Date;
-  /** Somebody who could be found: an unknown login is followed by a look at theirs, so that it costs what a known one does. */
+  /** Somebody who could be found: looked for after an unknown login, as `nobody` is after a known one. */
   #lastKnown: string | undefined;
 
   constructor({ store, hasher, policy, now }: RegistryParts) {
@@ -144,15 +147,15 @@ export class Registry {
   }
 
   /**
-   * The user if this is their password. An unknown login and a wrong password cost the same: one user found, and
-   * the work of every failure. A hash that is not made as it would be today is made anew and saved, unless the
+   * The user if this is their password. An unknown login and a wrong password cost the same: a look that finds and
+   * one that does not, and the work of every failure. A hash that is not made as it would be today is made anew and saved, unless the
    * user has changed meanwhile.
    */
   async verify(login: string, password: string, signal?: AbortSignal): Promise<User | undefined> {
     const parsed = parseLogin(login);
     const user = 'login' in parsed ? await this.#store.find(parsed.login) : undefined;
     if (user !== undefined) this.#lastKnown = user.login;
-    else if (this.#lastKnown !== undefined) await this.#store.find(this.#lastKnown);
+    await this.#store.find(user === undefined ? (this.#lastKnown ?? nobody) : nobody);
     if (!(await this.#isPassword(password, user, signal)) || user === undefined) return undefined;
     if (this.#hasher.isStale(user)) void this.#rehash(user, normalizePassword(password) ?? '');
     return user;
