@@ -24,6 +24,16 @@ export interface Candidate extends Credential {
   readonly key?: string;
 }
 
+/**
+ * A user from elsewhere. `id`, `version`, `changed` are kept if they can be: an id that was, or may have been, given
+ * already is replaced by a new one.
+ */
+export interface Arrival extends Candidate {
+  readonly id?: number;
+  readonly version?: number;
+  readonly changed?: string;
+}
+
 /** Who was found is the one who has the login: the outcome of losing a race is known by it. */
 export type CreateOutcome =
   | { readonly created: true; readonly user: StoredUser }
@@ -55,6 +65,13 @@ export interface UserLines {
   readonly next: string | undefined;
 }
 
+export interface UserRecords {
+  /** Whole, hash included. */
+  readonly users: readonly StoredUser[];
+  /** Where the next piece begins; undefined when this one is the last. */
+  readonly next: string | undefined;
+}
+
 /** A user as the store can give it fastest: what an answer needs and no more. */
 export interface UserView {
   readonly id: number;
@@ -66,6 +83,12 @@ export interface UserView {
 export interface UserStore {
   /** Adds a user if the login is free. */
   create(candidate: Candidate): Promise<CreateOutcome>;
+
+  /**
+   * Adds users from elsewhere, in order, each as `create` would: of a login that comes twice the second finds the
+   * first. What was added is durable when it resolves. The caller bounds how many come at a time.
+   */
+  createMany(arrivals: readonly Arrival[]): Promise<readonly CreateOutcome[]>;
 
   /** The user of a canonical login. */
   find(login: string): Promise<StoredUser | undefined>;
@@ -93,6 +116,12 @@ export interface UserStore {
    * piece. The piece is the caller's. Rejects as `page` does.
    */
   lines(after: string | undefined): Promise<UserLines>;
+
+  /** Whole users after the cursor in the same order, a bounded piece at a time, to be moved elsewhere. Rejects as `page` does. */
+  records(after: string | undefined): Promise<UserRecords>;
+
+  /** Every kdf that some living user may have, and perhaps more. It costs little: it is asked for at each failed sign-in. */
+  kdfs(): Promise<readonly string[]> | readonly string[];
 
   /** Finishes the writes that were asked for, then lets go of everything. */
   close(): Promise<void>;

@@ -54,6 +54,7 @@ const testedBy: Readonly<Record<string, string>> = {
   'lib/store/file/identity.ts': 'test/store/file/lock.test.ts',
   'lib/store/file/line-reader.ts': 'test/store/file/store.test.ts',
   'lib/store/file/log.ts': 'test/store/file/recover.test.ts',
+  'lib/store/file/kdf-set.ts': 'test/store/file/record.test.ts',
   'lib/store/file/salvage.ts': 'test/store/file/repair.test.ts',
   'lib/store/file/settle.ts': 'test/store/file/store.test.ts',
   'lib/store/file/shared-log.ts': 'test/store/file/store.test.ts',

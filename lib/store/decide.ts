@@ -3,7 +3,7 @@
  * their own (memory and file) share it, so that they cannot come to differ.
  */
 
-import type { Candidate, CreateOutcome, Expected, Replacement, StoredUser } from '../user-store.ts';
+import type { Arrival, Candidate, CreateOutcome, Expected, Replacement, StoredUser } from '../user-store.ts';
 
 /** The answer, and what has to be durable before it may be given. */
 export interface Decision<T> {
@@ -12,14 +12,26 @@ export interface Decision<T> {
   readonly remove?: { readonly id: number; readonly at: string };
 }
 
+/** Half of what 48 bits hold: an id from elsewhere must not be the last that there is. */
+const keptIdMax = 2 ** 47;
+
 export function decideCreate(
-  candidate: Candidate,
+  { login, registered, kdf, password, key }: Candidate,
   current: StoredUser | undefined,
   nextId: number,
 ): Decision<CreateOutcome> {
+  // Whatever else the candidate has is none of its own.
+  return decideArrival({ login, registered, kdf, password, ...(key === undefined ? {} : { key }) }, current, nextId);
+}
+
+/** Ids below `nextId` were given, or may have been. */
+export function decideArrival(arrival: Arrival, current: StoredUser | undefined, nextId: number): Decision<CreateOutcome> {
   if (current !== undefined) return { outcome: { created: false, user: current } };
-  const { login, registered, kdf, password, key } = candidate;
-  const user = { id: nextId, login, registered, version: 1, kdf, password, ...(key === undefined ? {} : { key }) };
+  const { login, registered, version = 1, changed, kdf, password, key } = arrival;
+  const id = arrival.id !== undefined && arrival.id >= nextId && arrival.id <= keptIdMax ? arrival.id : nextId;
+  const user = {
+    id, login, registered, version, ...(changed === undefined ? {} : { changed }), kdf, password, ...(key === undefined ? {} : { key }),
+  };
   return { outcome: { created: true, user }, put: user };
 }
 

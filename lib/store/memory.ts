@@ -1,10 +1,10 @@
 /** The reference implementation of the contract, for tests: a Map, and an array for the order of ids. */
 
-import type { Candidate, CreateOutcome, Expected, Replacement, StoredUser } from '../user-store.ts';
-import type { UserLines, UserPage, UserStore, UserView } from '../user-store.ts';
+import type { Arrival, Candidate, CreateOutcome, Expected, Replacement, StoredUser } from '../user-store.ts';
+import type { UserLines, UserPage, UserRecords, UserStore, UserView } from '../user-store.ts';
 import { publicUser } from '../user.ts';
 import { decodeCursor, encodeCursor } from './cursor.ts';
-import { decideCreate, decideRemove, decideReplace } from './decide.ts';
+import { decideArrival, decideCreate, decideRemove, decideReplace } from './decide.ts';
 import type { Decision } from './decide.ts';
 
 const linesUsers = 500;
@@ -16,6 +16,10 @@ export class MemoryUserStore implements UserStore {
 
   async create(candidate: Candidate): Promise<CreateOutcome> {
     return this.#apply(candidate.login, decideCreate(candidate, this.#users.get(candidate.login), this.#nextId));
+  }
+
+  async createMany(arrivals: readonly Arrival[]): Promise<readonly CreateOutcome[]> {
+    return arrivals.map((arrival) => this.#apply(arrival.login, decideArrival(arrival, this.#users.get(arrival.login), this.#nextId)));
   }
 
   async find(login: string): Promise<StoredUser | undefined> {
@@ -36,14 +40,8 @@ export class MemoryUserStore implements UserStore {
   }
 
   async page(after: string | undefined, limit: number): Promise<UserPage> {
-    const from = after === undefined ? 0 : decodeCursor(after);
-    const following = [...this.#users.values()].filter(({ id }) => id > from);
-    const page = following.slice(0, limit);
-    const last = page.at(-1);
-    return {
-      users: page.map((user) => Buffer.from(JSON.stringify(publicUser(user)))),
-      next: last !== undefined && following.length > limit ? encodeCursor(last.id) : undefined,
-    };
+    const { users, next } = this.#following(after, limit);
+    return { users: users.map((user) => Buffer.from(JSON.stringify(publicUser(user)))), next };
   }
 
   async lines(after: string | undefined): Promise<UserLines> {
@@ -51,8 +49,24 @@ export class MemoryUserStore implements UserStore {
     return { bytes: Buffer.concat(users.flatMap((user) => [user, Buffer.from('\n')])), next };
   }
 
+  async records(after: string | undefined): Promise<UserRecords> {
+    return this.#following(after, linesUsers);
+  }
+
+  kdfs(): readonly string[] {
+    return [...new Set([...this.#users.values()].map(({ kdf }) => kdf))];
+  }
+
   async close(): Promise<void> {
     this.#users.clear();
+  }
+
+  #following(after: string | undefined, limit: number): UserRecords {
+    const from = after === undefined ? 0 : decodeCursor(after);
+    const following = [...this.#users.values()].filter(({ id }) => id > from);
+    const users = following.slice(0, limit);
+    const last = users.at(-1);
+    return { users, next: last !== undefined && following.length > limit ? encodeCursor(last.id) : undefined };
   }
 
   #apply<T>(login: string, { outcome, put, remove }: Decision<T>): T {

@@ -5,7 +5,7 @@ import { test } from 'node:test';
 import type { TestContext } from 'node:test';
 import { RegistrarError } from '../../lib/errors.ts';
 import { publicUser } from '../../lib/user.ts';
-import type { Candidate, UserStore } from '../../lib/user-store.ts';
+import type { Arrival, Candidate, StoredUser, UserStore } from '../../lib/user-store.ts';
 
 export function candidate(login: string, more: Partial<Candidate> = {}): Candidate {
   return {
@@ -15,6 +15,20 @@ export function candidate(login: string, more: Partial<Candidate> = {}): Candida
     password: `${'0'.repeat(32)}$${'1'.repeat(64)}`,
     ...more,
   };
+}
+
+function arrival(login: string, more: Partial<Arrival> = {}): Arrival {
+  return { ...candidate(login), ...more };
+}
+
+async function recordsOf(store: UserStore): Promise<StoredUser[]> {
+  const users: StoredUser[] = [];
+  for (let after: string | undefined, more = true; more; more = after !== undefined) {
+    const piece = await store.records(after);
+    users.push(...piece.users);
+    after = piece.next;
+  }
+  return users;
 }
 
 const at = '2026-11-23T08:00:00.000Z';
@@ -167,11 +181,94 @@ export function testUserStore(name: string, open: (t: TestContext) => Promise<Us
     assert.equal(Buffer.concat(pieces).toString('utf8'), page.users.map((user) => `${user}\n`).join(''));
   });
 
+  test(`${name}: arrivals keep id, version and change where they can, and an id is never given twice`, async (t) => {
+    const store = await open(t);
+    assert.deepEqual(await store.createMany([]), []);
+    const key = 'ab'.repeat(32);
+    const outcomes = await store.createMany([
+      arrival('alice', { id: 5, version: 3, changed: at, key }),
+      arrival('bob'),
+      arrival('carol', { id: 5 }),
+      arrival('dave', { id: 6, version: 2 }),
+      arrival('erin', { id: 100 }),
+    ]);
+    assert.ok(outcomes.every(({ created }) => created));
+    const users = outcomes.map(({ user }) => user);
+    assert.deepEqual(users[0], { id: 5, version: 3, changed: at, ...candidate('alice', { key }) });
+    const ids = users.map(({ id }) => id);
+    assert.equal(new Set(ids).size, 5);
+    assert.equal(ids[4], 100);
+    assert.deepEqual(users.map(({ version }) => version), [3, 1, 1, 2, 1]);
+    assert.deepEqual(await Promise.all(users.map(({ login }) => store.find(login))), users);
+    assert.equal(await store.remove(users[4]!, at), true);
+    const [again] = await store.createMany([arrival('erin', { id: 100 })]);
+    assert.ok(again?.created === true && !ids.includes(again.user.id));
+    const later = await store.create(candidate('frank'));
+    assert.ok(![...ids, again.user.id].includes(later.user.id));
+    // The next one has to have an id as well.
+    await store.createMany([arrival('greta', { id: Number.MAX_SAFE_INTEGER })]);
+    const { user } = await store.create(candidate('heidi'));
+    assert.ok(Number.isSafeInteger(user.id) && !ids.includes(user.id));
+    assert.deepEqual(await store.find('heidi'), user);
+  });
+
+  test(`${name}: what a candidate has besides is not taken for an arrival's`, async (t) => {
+    const store = await open(t);
+    const { user } = await store.create(arrival('alice', { id: 17, version: 9, changed: at }));
+    assert.deepEqual(user, { id: 1, version: 1, ...candidate('alice') });
+  });
+
+  test(`${name}: an arrival finds who has the login, be it one that came with it`, async (t) => {
+    const store = await open(t);
+    const { user } = await store.create(candidate('alice'));
+    const [bob, alice, bobAgain, carol] = await store.createMany([
+      arrival('bob'), arrival('alice', { ...other, id: 9 }), arrival('bob', { ...other, version: 7 }), arrival('carol'),
+    ]);
+    assert.deepEqual(alice, { created: false, user });
+    assert.equal(bob?.created, true);
+    assert.deepEqual(bobAgain, { created: false, user: bob.user });
+    assert.equal(carol?.created, true);
+    assert.equal((await store.page(undefined, 10)).users.length, 3);
+  });
+
+  test(`${name}: records have every user whole, in the order of pages, piece by piece`, async (t) => {
+    const store = await open(t);
+    assert.deepEqual(await store.records(undefined), { users: [], next: undefined });
+    const arrivals = Array.from({ length: 1_500 }, (_, n) => arrival(`user${n}`, n % 2 === 0 ? { key: 'ab'.repeat(32) } : { version: 2, changed: at }));
+    const users = (await store.createMany(arrivals)).map((outcome) => outcome.user);
+    const changed = await store.replace(users[3]!, { ...other, changed: at });
+    await store.remove(users[5]!, at);
+    assert.ok((await store.records(undefined)).next !== undefined);
+    const records = await recordsOf(store);
+    const logins = (await store.page(undefined, 2_000)).users.map((user) => JSON.parse(user.toString('utf8')).login as string);
+    assert.deepEqual(records.map(({ login }) => login), logins);
+    const expected = new Map(users.map((user) => [user.login, user]));
+    expected.set('user3', changed!).delete('user5');
+    assert.deepEqual(new Map(records.map((user) => [user.login, user])), expected);
+  });
+
+  test(`${name}: kdfs has that of every user, however it was written`, async (t) => {
+    const store = await open(t);
+    assert.deepEqual(await store.kdfs(), []);
+    const { user } = await store.create(candidate('alice', { kdf: 'pbkdf2:sha256:1' }));
+    await store.createMany([
+      arrival('bob', { kdf: 'pbkdf2:sha256:29000:hex', version: 12, changed: at }),
+      arrival('名字', { kdf: 'pbkdf2:sha256:1' }),
+      arrival('kdf', { kdf: 'pbkdf2:sha256:2' }),
+    ]);
+    assert.deepEqual([...(await store.kdfs())].sort(), ['pbkdf2:sha256:1', 'pbkdf2:sha256:2', 'pbkdf2:sha256:29000:hex']);
+    await store.replace(user, { ...other, changed: at });
+    const kdfs = new Set(await store.kdfs());
+    for (const { kdf } of await recordsOf(store)) assert.ok(kdfs.has(kdf), kdf);
+    assert.equal(kdfs.size, 4 - Number(!kdfs.has('pbkdf2:sha256:1')));
+  });
+
   test(`${name}: a cursor that is none is refused`, async (t) => {
     const store = await open(t);
     for (const cursor of ['', '17', 'aWQ6MQ==', 'aWQ6LTE', '\u0000', 'x'.repeat(100)]) {
       await assert.rejects(store.page(cursor, 5), (error) => error instanceof RegistrarError && error.code === 'malformed');
       await assert.rejects(store.lines(cursor), (error) => error instanceof RegistrarError && error.code === 'malformed');
+      await assert.rejects(store.records(cursor), (error) => error instanceof RegistrarError && error.code === 'malformed');
     }
   });
 }

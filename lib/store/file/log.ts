@@ -10,6 +10,7 @@ import { RegistrarError, grouped } from '../../errors.ts';
 import type { StoredUser, UserView } from '../../user-store.ts';
 import type { FileSystem } from './file-system.ts';
 import { LoginIndex } from './index.ts';
+import { KdfSet } from './kdf-set.ts';
 import { LineReader } from './line-reader.ts';
 import { copyPublicLine, decodeHeader, decodeUser, decodeView, lineBytesMax, lineEnd, publicJson } from './record.ts';
 import { relocateLine, scanLine, scanProven } from './record.ts';
@@ -52,6 +53,7 @@ export class UserLog {
   #batches = 0;
 
   #liveBytes = 0;
+  readonly #kdfs = new KdfSet();
 
   private constructor(fs: FileSystem, path: string, fd: number, header: Header, headerEnd: number, users: number) {
     const { inode, device } = fs.statFd(fd);
@@ -120,6 +122,11 @@ export class UserLog {
 
   get liveBytes(): number {
     return this.#liveBytes;
+  }
+
+  /** Every kdf that some line has. */
+  get kdfs(): readonly string[] {
+    return this.#kdfs.list;
   }
 
   /** Whether the file has no name any more. */
@@ -234,6 +241,20 @@ export class UserLog {
     return { bytes: piece.subarray(0, length), next };
   }
 
+  /** Whole users, as many as have their lines in one piece. */
+  records(after: number): { readonly users: StoredUser[]; readonly next: number | undefined } {
+    const users: StoredUser[] = [];
+    let length = 0;
+    const next = this.#since(after, (start, end) => {
+      length += end - start;
+      if (length > pieceBytes) return false;
+      const user = decodeUser(this.#reader.bytes, start, end);
+      if (user !== undefined) users.push(user);
+      return true;
+    });
+    return { users, next };
+  }
+
   /**
    * Copies the lines of living users from `ordinal` on, up to the ordinal `to`, into `into`, as lines of
    * another file that stand there from `offset` on. It stops when `into` is full.
@@ -292,6 +313,7 @@ export class UserLog {
       const wrong = areProven ? scanProven(chunk, start, end, scanned) : scanLine(chunk, start, end, seed, scanned);
       const reason = wrong ?? this.#place(chunk, from + start, end + 1 - start);
       if (reason !== undefined) return this.#damage(reason);
+      if (!scanned.isRemoval) this.#kdfs.see(chunk, scanned.loginEnd, end);
       start = end + 1;
       this.#end = from + start;
       if (scanned.batch !== this.#batch) this.#batches++;

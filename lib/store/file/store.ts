@@ -7,10 +7,10 @@
  */
 
 import { RegistrarError, messageOf } from '../../errors.ts';
-import type { Candidate, CreateOutcome, Expected, Replacement, StoredUser } from '../../user-store.ts';
-import type { UserLines, UserPage, UserStore, UserView } from '../../user-store.ts';
+import type { Arrival, Candidate, CreateOutcome, Expected, Replacement, StoredUser } from '../../user-store.ts';
+import type { UserLines, UserPage, UserRecords, UserStore, UserView } from '../../user-store.ts';
 import { decodeCursor, encodeCursor } from '../cursor.ts';
-import { decideCreate, decideRemove, decideReplace } from '../decide.ts';
+import { decideArrival, decideCreate, decideRemove, decideReplace } from '../decide.ts';
 import type { Decision } from '../decide.ts';
 import type { Compaction } from './compact.ts';
 import { nodeFileSystem } from './file-system.ts';
@@ -47,6 +47,8 @@ export interface FileUserStoreOptions {
 
 interface Change {
   readonly login: string;
+  /** Changes that were asked for together go into one batch. */
+  readonly group: readonly unknown[] | undefined;
   readonly decide: (current: StoredUser | undefined, nextId: number) => Decision<unknown>;
   readonly resolve: (outcome: unknown) => void;
   readonly reject: (error: unknown) => void;
@@ -118,6 +120,14 @@ export class FileUserStore implements UserStore {
     return this.#change(candidate.login, (current, nextId) => decideCreate(candidate, current, nextId));
   }
 
+  async createMany(arrivals: readonly Arrival[]): Promise<readonly CreateOutcome[]> {
+    return Promise.all(
+      arrivals.map((arrival) =>
+        this.#change(arrival.login, (current, nextId) => decideArrival(arrival, current, nextId), arrivals),
+      ),
+    );
+  }
+
   replace(expected: Expected, replacement: Replacement): Promise<StoredUser | undefined> {
     return this.#change(expected.login, (current) => decideReplace(expected, replacement, current));
   }
@@ -131,13 +141,7 @@ export class FileUserStore implements UserStore {
   }
 
   view(login: string): UserView | undefined | Promise<UserView | undefined> {
-    try {
-      const log = this.#shared.ready();
-      if (log !== undefined) return log.view(login);
-    } catch (error) {
-      throw asStoreError(error, 'unavailable');
-    }
-    return this.#read((log) => log.view(login));
+    return this.#readAtOnce((log) => log.view(login));
   }
 
   page(after: string | undefined, limit: number): Promise<UserPage> {
@@ -152,6 +156,17 @@ export class FileUserStore implements UserStore {
       const { bytes, next } = log.lines(after === undefined ? 0 : decodeCursor(after));
       return { bytes, next: next === undefined ? undefined : encodeCursor(next) };
     });
+  }
+
+  records(after: string | undefined): Promise<UserRecords> {
+    return this.#read((log) => {
+      const { users, next } = log.records(after === undefined ? 0 : decodeCursor(after));
+      return { users, next: next === undefined ? undefined : encodeCursor(next) };
+    });
+  }
+
+  kdfs(): readonly string[] | Promise<readonly string[]> {
+    return this.#readAtOnce((log) => log.kdfs);
   }
 
   /**
@@ -181,13 +196,28 @@ export class FileUserStore implements UserStore {
     }
   }
 
-  #change<T>(login: string, decide: (current: StoredUser | undefined, nextId: number) => Decision<T>): Promise<T> {
+  /** The same without a promise where there is nothing to catch up with; then it throws what would be rejected with. */
+  #readAtOnce<T>(use: (log: UserLog) => T): T | Promise<T> {
+    try {
+      const log = this.#shared.ready();
+      if (log !== undefined) return use(log);
+    } catch (error) {
+      throw asStoreError(error, 'unavailable');
+    }
+    return this.#read(use);
+  }
+
+  #change<T>(
+    login: string,
+    decide: (current: StoredUser | undefined, nextId: number) => Decision<T>,
+    group?: readonly unknown[],
+  ): Promise<T> {
     return new Promise<T>((resolve, reject) => {
       if (this.#shared.failed !== undefined) {
         reject(this.#shared.failed);
         return;
       }
-      this.#queue.push({ login, decide, resolve: resolve as (outcome: unknown) => void, reject });
+      this.#queue.push({ login, group, decide, resolve: resolve as (outcome: unknown) => void, reject });
       this.#working ??= this.#work();
     });
   }
@@ -202,7 +232,7 @@ export class FileUserStore implements UserStore {
         const log = await this.#shared.enter();
         await job?.run();
         if (job === undefined) {
-          batch.push(...this.#queue.splice(0, batchChangesMax));
+          batch.push(...this.#nextBatch());
           await this.#commit(log, batch);
           this.#compactIfWasteful();
         }
@@ -218,6 +248,13 @@ export class FileUserStore implements UserStore {
       if (this.#shared.isWanted) this.#shared.release();
     }
     this.#working = undefined;
+  }
+
+  #nextBatch(): Change[] {
+    let length = Math.min(batchChangesMax, this.#queue.length);
+    const group = this.#queue[length - 1]?.group;
+    while (group !== undefined && this.#queue[length]?.group === group) length++;
+    return this.#queue.splice(0, length);
   }
 
   /** Does something between two batches, under the lock. */

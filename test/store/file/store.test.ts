@@ -76,6 +76,48 @@ test('file: two stores on one directory see each other\'s writes at once, either
   }
 });
 
+test('file: users from elsewhere are one batch, however many they are', async (t) => {
+  const directory = temporaryDirectory(t);
+  const store = await openStore(t, directory);
+  const before = store.create(candidate('before'));
+  const arrivals = Array.from({ length: 2_500 }, (_, n) => candidate(`user${n}`));
+  const [, outcomes] = await Promise.all([before, store.createMany(arrivals), store.create(candidate('after'))]);
+  assert.ok(outcomes.every(({ created }) => created));
+  const [, ...lines] = readFileSync(join(directory, 'users.jsonl'), 'utf8').trimEnd().split('\n').map((line) => JSON.parse(line));
+  assert.equal(new Set(lines.filter(({ login }) => login.startsWith('user')).map(({ batch }) => batch)).size, 1);
+  assert.deepEqual(lines.map(({ id }) => id), Array.from({ length: 2_502 }, (_, n) => n + 1));
+});
+
+test('file: an id from elsewhere is kept where it is above all others, and raises the next, also for other processes', async (t) => {
+  const directory = temporaryDirectory(t);
+  const store = await openStore(t, directory);
+  const [ten, two] = await store.createMany([{ ...candidate('ten'), id: 10 }, { ...candidate('two'), id: 2 }]);
+  assert.deepEqual([ten?.user.id, two?.user.id], [10, 11]);
+  const other = await openStore(t, directory);
+  assert.equal((await other.create(candidate('next'))).user.id, 12);
+  await store.compact();
+  assert.equal((await store.createMany([{ ...candidate('far'), id: 20 }]))[0]?.user.id, 20);
+});
+
+test('file: kdfs are known after opening, after compaction, and of what other processes write', async (t) => {
+  const directory = temporaryDirectory(t);
+  const first = await openStore(t, directory);
+  await first.createMany([candidate('a'), { ...candidate('b', { kdf: 'pbkdf2:sha256:29000:hex' }), version: 10, changed: at }]);
+  const second = await openStore(t, directory);
+  assert.deepEqual(await second.kdfs(), ['pbkdf2:sha256:1', 'pbkdf2:sha256:29000:hex']);
+  await second.create(candidate('c', { kdf: 'pbkdf2:sha384:7' }));
+  assert.deepEqual(await first.kdfs(), ['pbkdf2:sha256:1', 'pbkdf2:sha256:29000:hex', 'pbkdf2:sha384:7']);
+  const user = await first.find('c');
+  await first.replace(user!, { kdf: 'pbkdf2:sha512:8', password: user!.password });
+  assert.equal((await first.kdfs()).includes('pbkdf2:sha512:8'), true);
+  await first.compact();
+  const left = ['pbkdf2:sha256:1', 'pbkdf2:sha256:29000:hex', 'pbkdf2:sha512:8'];
+  assert.deepEqual(await first.kdfs(), left);
+  assert.deepEqual(await second.kdfs(), left);
+  // Nothing has to be waited for: it is asked at each sign-in that fails.
+  assert.ok(Array.isArray(first.kdfs()));
+});
+
 test('file: four stores that want the same logins at once give each to one', async (t) => {
   const directory = temporaryDirectory(t);
   const stores = await Promise.all([1, 2, 3, 4].map(() => openStore(t, directory)));
