@@ -5,11 +5,13 @@
  */
 
 import { relative } from 'node:path';
-import { createInterface } from 'node:readline/promises';
-import { checkUsers, compactUsers, openApp, planRepair } from '../lib/app.ts';
+import { openApp } from '../lib/app.ts';
 import type { App } from '../lib/app.ts';
-import { parseConfig, parseDataConfig } from '../lib/config.ts';
-import { RegistrarError, grouped } from '../lib/errors.ts';
+import { parseConfig } from '../lib/config.ts';
+import { RegistrarError } from '../lib/errors.ts';
+import { check, checkUsage, compact, compactUsage, repair, repairUsage } from './maintain.ts';
+import { say } from './terminal.ts';
+import { token, tokenUsage } from './token.ts';
 
 const usage = `Usage: registrar COMMAND [flags]
 
@@ -17,6 +19,7 @@ const usage = `Usage: registrar COMMAND [flags]
   check      reads every line of the users' file and says what is in it
   compact    writes the users' file anew without what says nothing any more
   repair     saves what can be saved of a damaged users' file
+  token      prints the admin token, and makes it if there is none
   --help, --version
 
 registrar COMMAND --help tells more. All of them may run at the same time on
@@ -28,67 +31,35 @@ const serveUsage = `Usage: registrar serve [flags]
 Runs the user-registration service.
 
   --port 8443        where it listens; 0 takes a free port and prints it
-  --host 127.0.0.1   the address: 127.0.0.1, localhost or ::1
+  --host 127.0.0.1   the address; others need an admin token: registrar token
+  --socket PATH      a unix socket to listen on instead
+  --http             plain HTTP, without a certificate: behind a proxy here
   --data data        the directory of the users' file
   --certs certs      the directory of cert.pem and key.pem, made by: make cert
-  --http             plain HTTP, without a certificate
   --kdf pbkdf2:sha256:600000
                      how new passwords are hashed: sha256, sha384 or sha512,
                      and 1 to 10000000 iterations
   --password-min 8   characters that a new password needs, 8 to 64
+  --registration open
+                     who may register users, once there is an admin token:
+                     open is anyone, admin is its bearer
+  --public-url URL   what the world calls it: https://registrar.example
+  --allow-origin URL,URL
+                     sites whose pages may use it from a browser (CORS)
+  --trusted-proxy 127.0.0.1,10.0.0.0/8,unix
+                     whose X-Forwarded-For says who the client is
+  --limits on        how often a client may ask; off if a proxy limits
   --help
 
 Every flag has a variable: --port 9443 is REGISTRAR_PORT=9443, and --http is
-REGISTRAR_HTTP=1. Directories are relative to the current one.
+REGISTRAR_HTTP=1. REGISTRAR_ADMIN_TOKEN is the admin token, if it is not to be
+in a file. Directories are relative to the current one. SIGHUP reads the
+certificate anew; a changed one is noticed by itself.
 Exit codes: 0 done, 1 refused or failed, 2 usage.
 
   registrar serve
   registrar serve --port 9443 --data /var/lib/registrar
-`;
-
-const checkUsage = `Usage: registrar check [--data data]
-
-Reads every line of the users' file, verifies its checksum and its place, and
-says what is in it. It changes nothing and waits for nobody.
-
-  --data data        the directory of the users' file
-  --help
-
-Exit codes: 0 all is well, 1 damaged or not there, 2 usage.
-
-  registrar check --data /var/lib/registrar
-`;
-
-const compactUsage = `Usage: registrar compact [--data data]
-
-Writes the users' file anew without the lines that say nothing any more: what
-users were before a change, and users who were removed. Services go on reading
-and writing meanwhile, and do the same by themselves when more than half of the
-file, and more than 1 MB, is of that kind. There has to be room for both files.
-
-  --data data        the directory of the users' file
-  --help
-
-Exit codes: 0 done, 1 refused or failed, and nothing was changed, 2 usage.
-
-  registrar compact --data /var/lib/registrar
-`;
-
-const repairUsage = `Usage: registrar repair [--data data] [--yes]
-
-For a file that is refused as damaged, where no backup is to be had. It says
-which lines cannot be read and whom they seem to be about, asks, writes a new
-file with all the others, and keeps the old one as users.jsonl.damaged-<time>.
-Where the lost line was a change, the user is as before it; where it was a
-removal, the user is back.
-
-  --data data        the directory of the users' file
-  --yes              does not ask
-  --help
-
-Exit codes: 0 done or nothing to do, 1 refused or failed, 2 usage.
-
-  registrar repair --data /var/lib/registrar
+  registrar serve --socket /run/registrar/http --http --trusted-proxy unix
 `;
 
 const commands: Readonly<Record<string, readonly [help: string, run: (args: readonly string[]) => Promise<void>]>> = {
@@ -96,6 +67,7 @@ const commands: Readonly<Record<string, readonly [help: string, run: (args: read
   check: [checkUsage, check],
   compact: [compactUsage, compact],
   repair: [repairUsage, repair],
+  token: [tokenUsage, token],
 };
 
 const version = '0.1.0';
@@ -127,50 +99,7 @@ async function serve(args: readonly string[]): Promise<void> {
   app = await openApp(config, { report: say, onFailed: (error) => void failSoon(error, () => app) });
   for (const signal of ['SIGINT', 'SIGTERM'] as const) process.on(signal, () => stop(app));
   process.stdout.write(`Registrar listens on ${app.url}\n`);
-  if (process.stdout.isTTY) process.stdout.write(welcome(app, config.isPlain));
-}
-
-async function check(args: readonly string[]): Promise<void> {
-  const checked = await checkUsers(parseDataConfig(args, process.env));
-  if (!checked.isSound) {
-    process.stdout.write(`${checked.file}: damaged\n`);
-    for (const loss of checked.losses) process.stdout.write(`  ${loss}\n`);
-    throw new RegistrarError('corrupt', checked.reason);
-  }
-  const { users, lines, deadLines, batches, bytes, unfinishedBytes } = checked.facts;
-  const found = `${grouped(users)} users, ${grouped(lines)} lines of which ${grouped(deadLines)} are dead, ${grouped(batches)} batches`;
-  process.stdout.write(`${checked.file}: ${found}, ${grouped(bytes)} bytes; every checksum holds\n`);
-  if (unfinishedBytes > 0) say(`the last ${grouped(unfinishedBytes)} bytes are of a write that is going on, or was cut off`);
-}
-
-async function compact(args: readonly string[]): Promise<void> {
-  const { users, bytesBefore, bytesAfter } = await compactUsers(parseDataConfig(args, process.env), say);
-  process.stdout.write(`${grouped(users)} users: ${grouped(bytesBefore)} bytes became ${grouped(bytesAfter)}\n`);
-}
-
-async function repair(args: readonly string[]): Promise<void> {
-  const config = parseDataConfig(args, process.env, { mayYes: true });
-  const { file, reason, losses, users, carryOut } = await planRepair(config);
-  if (reason === undefined) {
-    process.stdout.write(`${file}: nothing is wrong with it\n`);
-    return;
-  }
-  say(reason);
-  process.stdout.write(`${grouped(users)} users can be saved. What is lost:\n`);
-  for (const loss of losses) process.stdout.write(`  ${loss}\n`);
-  if (losses.length === 0) process.stdout.write('  whatever stood behind the end of the file\n');
-  if (!config.isYes && !(await isAgreed('Write a new file with them, and keep the old one aside? [y/N] '))) {
-    throw new RegistrarError('forbidden', 'nothing was changed; with --yes nobody is asked');
-  }
-  const aside = await carryOut();
-  process.stdout.write(`${file} has ${grouped(users)} users now; the damaged file is ${aside}\n`);
-}
-
-async function isAgreed(question: string): Promise<boolean> {
-  if (!process.stdin.isTTY) return false;
-  const lines = createInterface({ input: process.stdin, output: process.stderr });
-  const answer = await lines.question(question).finally(() => lines.close());
-  return /^y(?:es)?$/i.test(answer.trim());
+  if (process.stdout.isTTY && app.isOpen()) process.stdout.write(welcome(app, config.isPlain));
 }
 
 /** The store has failed: those who wait are still answered, then it is over. */
@@ -208,10 +137,6 @@ function stop(app: App): void {
   isStopping = true;
   if (process.stderr.isTTY) say('stopping; once more ends it at once');
   app.close().then(() => (failure === undefined ? process.exit(0) : fail(failure)), fail);
-}
-
-function say(line: string): void {
-  process.stderr.write(`registrar: ${line}\n`);
 }
 
 function fail(error: unknown): void {

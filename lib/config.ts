@@ -5,6 +5,7 @@
 
 import { parseArgs } from 'node:util';
 import type { ParseArgsConfig } from 'node:util';
+import type { RegistrationMode } from './access.ts';
 import { RegistrarError, messageOf } from './errors.ts';
 import { parseKdf } from './password/kdf.ts';
 import type { Kdf } from './password/kdf.ts';
@@ -19,6 +20,19 @@ export interface Config {
   readonly port: number;
   /** Plain HTTP, without a certificate: for a proxy on this machine. */
   readonly isPlain: boolean;
+  /** The path of a unix socket to listen on instead of a port. */
+  readonly socket: string | undefined;
+  /** Who may register users once there is an admin token. */
+  readonly registration: RegistrationMode;
+  /** The origin under which the world knows the service, as in `https://registrar.example`. */
+  readonly publicUrl: string | undefined;
+  /** Origins of other sites whose pages may use the service. */
+  readonly allowedOrigins: readonly string[];
+  /** Addresses, networks and `unix`, separated by commas, whose X-Forwarded-For counts. */
+  readonly trustedProxies: string;
+  readonly isLimited: boolean;
+  /** From the environment, never from argv: whoever lists processes reads that. */
+  readonly adminToken: string | undefined;
   readonly kdf: Kdf;
   readonly passwordCodePointsMin: number;
   readonly passwordCodePointsMax: number;
@@ -28,7 +42,14 @@ export interface Config {
   /** How long a write waits for another process to let go of the file; past it, 503. */
   readonly lockWaitMsMax: number;
   readonly connectionsMax: number;
+  readonly sessionSeconds: number;
+  /** How long, and for how many users, a password that was right is not hashed again. */
+  readonly verifiedSecondsMax: number;
+  readonly verifiedEntriesMax: number;
 }
+
+/** How long a session token is good. */
+export const sessionSeconds = 3_600;
 
 const fixed = {
   passwordCodePointsMax: 256,
@@ -36,6 +57,9 @@ const fixed = {
   hashQueueMax: 10_000,
   lockWaitMsMax: 5_000,
   connectionsMax: 10_000,
+  sessionSeconds,
+  verifiedSecondsMax: 60,
+  verifiedEntriesMax: 10_000,
 } as const;
 
 /** The flags of `serve` with their defaults; the name of a variable is made from the flag's. */
@@ -46,10 +70,16 @@ const defaults = {
   port: '8443',
   kdf: 'pbkdf2:sha256:600000',
   'password-min': '8',
+  socket: '',
+  registration: 'open',
+  'public-url': '',
+  'allow-origin': '',
+  'trusted-proxy': '',
+  limits: 'on',
 } as const;
 
-/** Those that a request may be for in open mode: what is listened on can be asked for. */
-const openModeHosts: ReadonlySet<string> = new Set(['127.0.0.1', 'localhost', '::1']);
+/** 96 bits in base64. What is shorter was thought up, and can be guessed. */
+const adminTokenCharactersMin = 16;
 
 type Flag = keyof typeof defaults;
 
@@ -62,6 +92,12 @@ const options = {
   port: { type: 'string' },
   kdf: { type: 'string' },
   'password-min': { type: 'string' },
+  socket: { type: 'string' },
+  registration: { type: 'string' },
+  'public-url': { type: 'string' },
+  'allow-origin': { type: 'string' },
+  'trusted-proxy': { type: 'string' },
+  limits: { type: 'string' },
   http: { type: 'boolean' },
 } as const;
 
@@ -81,17 +117,27 @@ export function parseDataConfig(args: readonly string[], env: Environment, { may
   return Object.freeze({ data, lockWaitMsMax: fixed.lockWaitMsMax, isYes: values.yes ?? false });
 }
 
+/** What the command `token` takes. */
+export interface TokenConfig {
+  readonly data: string;
+  /** Another token, though there is one. */
+  readonly isNew: boolean;
+  /** Another key to sign sessions with, and no admin token. */
+  readonly isSigningKey: boolean;
+}
+
+/** Throws `usage`. */
+export function parseTokenConfig(args: readonly string[], env: Environment): TokenConfig {
+  const flags = { data: options.data, new: { type: 'boolean' }, 'signing-key': { type: 'boolean' } } as const;
+  const values = parseFlags(args, flags);
+  const data = notEmpty('data', values.data ?? env[variable('data')] ?? defaults.data);
+  return Object.freeze({ data, isNew: values.new ?? false, isSigningKey: values['signing-key'] ?? false });
+}
+
 /** Throws `usage`, with one line that says what to change. */
 export function parseConfig(args: readonly string[], env: Environment): Config {
   const values = parseFlags(args, options);
   const value = (flag: Flag): string => values[flag] ?? env[variable(flag)] ?? defaults[flag];
-  const host = value('host');
-  if (!openModeHosts.has(host)) {
-    throw usage(
-      `--host ${host}: this version asks nobody who they are, so it listens on this machine only: ` +
-        '--host 127.0.0.1, localhost or ::1',
-    );
-  }
   const kdf = parseKdf(value('kdf'));
   if (kdf === undefined) {
     throw usage(`--kdf ${value('kdf')}: it has to be as in pbkdf2:sha256:600000, with sha256, sha384 or sha512 and 1 to 10000000`);
@@ -101,12 +147,45 @@ export function parseConfig(args: readonly string[], env: Environment): Config {
     ...fixed,
     data: notEmpty('data', value('data')),
     certs: notEmpty('certs', value('certs')),
-    host,
+    host: notEmpty('host', value('host')),
     port: wholeNumber('port', value('port'), 0, 65_535),
     isPlain: values.http ?? isOn('http', env),
     kdf,
     passwordCodePointsMin: wholeNumber('password-min', value('password-min'), 8, 64),
+    socket: value('socket') === '' ? undefined : value('socket'),
+    registration: oneOf('registration', value('registration'), ['open', 'admin']),
+    publicUrl: value('public-url') === '' ? undefined : origin('public-url', value('public-url')),
+    allowedOrigins: list(value('allow-origin')).map((text) => origin('allow-origin', text)),
+    trustedProxies: value('trusted-proxy'),
+    isLimited: oneOf('limits', value('limits'), ['on', 'off']) === 'on',
+    adminToken: adminToken(env),
   });
+}
+
+/** As browsers send it: no path, no port where it is the scheme's own, a host in ASCII. */
+function origin(flag: Flag, text: string): string {
+  const url = URL.canParse(text) ? new URL(text) : undefined;
+  const isWhole = url !== undefined && url.pathname === '/' && url.search + url.hash + url.username === '';
+  if (isWhole && /^https?:$/.test(url.protocol)) return url.origin;
+  throw usage(`--${flag} ${text}: it has to be an origin, as in https://registrar.example, with no path`);
+}
+
+function list(text: string): string[] {
+  return text.split(',').map((part) => part.trim()).filter((part) => part !== '');
+}
+
+function oneOf<Value extends string>(flag: Flag, text: string, values: readonly Value[]): Value {
+  const value = values.find((other) => other === text);
+  if (value !== undefined) return value;
+  throw usage(`--${flag} ${text}: it has to be ${values.join(' or ')}`);
+}
+
+/** Undefined if there is none; one that is too short is refused, and is not repeated. */
+function adminToken(env: Environment): string | undefined {
+  const token = env.REGISTRAR_ADMIN_TOKEN ?? '';
+  if (token === '') return undefined;
+  if (token.length >= adminTokenCharactersMin && /^[\x21-\x7e]+$/.test(token)) return token;
+  throw usage(`REGISTRAR_ADMIN_TOKEN: it has to be ${adminTokenCharactersMin} visible ASCII characters or more; registrar token makes one`);
 }
 
 /** Wrong positions and lost writes were seen with it (nodejs/node#55113). */
@@ -114,7 +193,7 @@ function refuseUringFiles(env: Environment): void {
   if (!['', '0'].includes(env.UV_USE_IO_URING ?? '')) throw usage('UV_USE_IO_URING: files are not safe with it; unset it');
 }
 
-type Values = Partial<Record<Flag, string>> & { http?: boolean; yes?: boolean };
+type Values = Partial<Record<Flag, string>> & { http?: boolean; yes?: boolean; new?: boolean; 'signing-key'?: boolean };
 
 function parseFlags(args: readonly string[], known: NonNullable<ParseArgsConfig['options']>): Values {
   try {

@@ -8,7 +8,9 @@ export type ErrorCode =
   // What a caller can mend.
   | 'malformed' //              the request cannot be read: JSON, UTF-8, query, header, target
   | 'invalid' //                it can be read and breaks a rule; `fields` names each one
+  | 'unauthenticated' //        no credentials, or none that are good
   | 'forbidden' //              not from this client, not this way
+  | 'rate-limited' //           too often from this client, for this login, or in all
   | 'wrong-password' //         the current password given with a change is not the user's
   | 'not-found'
   | 'method-not-allowed'
@@ -54,8 +56,9 @@ export interface RegistrarErrorOptions {
 
 /** What clients are answered with every day. */
 const refusals: ReadonlySet<ErrorCode> = new Set([
-  'malformed', 'invalid', 'forbidden', 'wrong-password', 'not-found', 'method-not-allowed', 'taken', 'conflict', 'precondition-failed',
-  'key-reused', 'too-large', 'unsupported-media-type', 'expectation-failed', 'headers-too-large', 'timeout', 'overloaded',
+  'malformed', 'invalid', 'unauthenticated', 'forbidden', 'rate-limited', 'wrong-password', 'not-found', 'method-not-allowed',
+  'taken', 'conflict', 'precondition-failed', 'key-reused', 'too-large', 'unsupported-media-type', 'expectation-failed',
+  'headers-too-large', 'timeout', 'overloaded',
 ]);
 
 export class RegistrarError extends Error {

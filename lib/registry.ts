@@ -30,13 +30,8 @@ export interface PasswordHasher {
   isStale(credential: Credential): boolean;
 }
 
-/** A store that tells how the hashes in it were made. */
-interface KdfLister {
-  kdfs?(): Promise<readonly string[]> | readonly string[];
-}
-
 export interface RegistryParts {
-  readonly store: UserStore & KdfLister;
+  readonly store: UserStore;
   readonly hasher: PasswordHasher;
   readonly policy: PasswordPolicy;
   readonly now: () => Date;
@@ -64,10 +59,10 @@ export type Precondition = (user: User) => void;
 const nobody = ':';
 
 /** A removal without a precondition that meets a change looks again: it means the user as it is. */
-const removalTriesMax = 10;
+const triesMax = 10;
 
 export class Registry {
-  readonly #store: UserStore & KdfLister;
+  readonly #store: UserStore;
   readonly #hasher: PasswordHasher;
   readonly #policy: PasswordPolicy;
   readonly #now: () => Date;
@@ -102,9 +97,14 @@ export class Registry {
 
   /** The same user's public side; at once, and thrown at once, where the store has not to be waited for. */
   view(login: string): UserView | Promise<UserView> {
-    const parsed = parseLogin(login);
-    const view = 'login' in parsed ? this.#store.view(parsed.login) : undefined;
+    const view = this.look(login);
     return view instanceof Promise ? view.then(present) : present(view);
+  }
+
+  /** The same, where nobody may be there: undefined then. Any spelling of the login finds it. */
+  look(login: string): UserView | undefined | Promise<UserView | undefined> {
+    const parsed = parseLogin(login);
+    return 'login' in parsed ? this.#store.view(parsed.login) : undefined;
   }
 
   list(after: string | undefined, limit: number): Promise<UserPage> {
@@ -138,10 +138,21 @@ export class Registry {
 
   /** Throws `not-found`, or what `precondition` throws. */
   async remove(login: string, precondition?: Precondition): Promise<void> {
-    for (let n = 0; n < removalTriesMax; n++) {
+    for (let n = 0; n < triesMax; n++) {
       const user = await this.find(login);
       precondition?.(user);
       if (await this.#store.remove(user, this.#now().toISOString())) return;
+    }
+    throw new RegistrarError('conflict', 'The user is being changed by other requests: try again');
+  }
+
+  /** Ends every session of the user, which must be the one that is expected: the version grows. Throws `not-found`, `conflict`. */
+  async endSessions(login: string, precondition: Precondition): Promise<void> {
+    for (let n = 0; n < triesMax; n++) {
+      const user = await this.find(login);
+      precondition(user);
+      const { kdf, password } = user;
+      if ((await this.#store.replace(user, { kdf, password, endsSessions: true })) !== undefined) return;
     }
     throw new RegistrarError('conflict', 'The user is being changed by other requests: try again');
   }
@@ -172,7 +183,7 @@ export class Registry {
 
   /** What cannot be a password is nobody's, and costs as much as one that is wrong. */
   async #isPassword(password: string, user: StoredUser | undefined, signal: AbortSignal | undefined): Promise<boolean> {
-    const kdfs = (await this.#store.kdfs?.()) ?? [];
+    const kdfs = await this.#store.kdfs();
     const normalized = normalizePassword(password);
     return this.#hasher.verify(normalized ?? '', normalized === undefined ? undefined : user, { signal, kdfs });
   }

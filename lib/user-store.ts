@@ -46,9 +46,11 @@ export interface Expected {
   readonly version: number;
 }
 
-/** A new credential. With `changed` the version grows by one; without it the hash was only made anew. */
+/** A new credential. With `changed` or `endsSessions` the version grows by one; without them the hash was only made anew. */
 export interface Replacement extends Credential {
   readonly changed?: string;
+  /** The password is the same, and what was signed for the version until now counts no more. */
+  readonly endsSessions?: true;
 }
 
 export interface UserPage {

@@ -23,7 +23,7 @@ function snapshot(directory: string): string[] {
   });
 }
 
-const commands = ['serve', 'check', 'compact', 'repair'];
+const commands = ['serve', 'check', 'compact', 'repair', 'token'];
 
 test('cli: --help and --version print to stdout and exit 0', () => {
   for (const args of [['--help'], ['-h'], ['serve', '--help'], ['serve', '--port', '1', '-h'], ...commands.map((name) => [name, '--help'])]) {
@@ -43,7 +43,7 @@ test('cli: README quotes --help of every command', () => {
 });
 
 test('cli: bad usage is one line on stderr and exit 2', () => {
-  for (const args of [[], ['nonsense'], ['serve', '--port', 'x'], ['serve', '--nonsense'], ['serve', '--host', '0.0.0.0'], ['serve', 'extra'], ['check', '--yes'], ['toString']]) {
+  for (const args of [[], ['nonsense'], ['serve', '--port', 'x'], ['serve', '--nonsense'], ['serve', 'extra'], ['serve', '--trusted-proxy', 'nginx'], ['check', '--yes'], ['toString']]) {
     const { status, stdout, stderr } = registrar(args);
     assert.equal(status, 2, args.join(' '));
     assert.equal(stdout, '');
@@ -85,6 +85,9 @@ test('cli: what keeps it from starting is one line that says what to do, exit 1,
       return [];
     }, /cannot be read \(EISDIR\)/],
     ['a port that is taken', (_data, certs) => (makeCertificate(certs), ['--port', String(port)]), /another program listens there: choose another with --port/],
+    ['every address in open mode', (data, certs) => (makeCertificate(certs), ['--host', '0.0.0.0', '--data', data]), /--host 0\.0\.0\.0: there is no admin token.*registrar token/],
+    ['a loopback address that nobody can ask for in open mode', (data, certs) => (makeCertificate(certs), ['--host', '127.0.0.2', '--data', data]), /--host 127\.0\.0\.2: .*registrar token/],
+    ['a socket in open mode', (data, certs) => (makeCertificate(certs), ['--socket', join(data, 's'), '--data', data]), /--socket .*: there is no admin token/],
     ['an address of another machine', (_data, certs) => (makeCertificate(certs), ['--host', '127.0.0.1', '--data', '/proc']), /Cannot use the data directory "\/proc": its file system/],
     ['a data directory that is a file', (data, certs) => (makeCertificate(certs), writeFileSync(data, 'x'), []), /it is not a directory/],
     ['a file of another format', (data, certs) => {

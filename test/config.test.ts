@@ -1,13 +1,14 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
-import { parseConfig } from '../lib/config.ts';
+import { parseConfig, parseTokenConfig } from '../lib/config.ts';
 
 test('config: the defaults, frozen', () => {
   const config = parseConfig([], {});
   assert.deepEqual(config, {
     data: 'data', certs: 'certs', host: '127.0.0.1', port: 8443, isPlain: false, kdf: { digest: 'sha256', iterations: 600_000 },
     passwordCodePointsMin: 8, passwordCodePointsMax: 256, hashWaitMsMax: 5_000, hashQueueMax: 10_000, lockWaitMsMax: 5_000,
-    connectionsMax: 10_000,
+    connectionsMax: 10_000, socket: undefined, registration: 'open', publicUrl: undefined, allowedOrigins: [], trustedProxies: '', isLimited: true,
+    adminToken: undefined, sessionSeconds: 3_600, verifiedSecondsMax: 60, verifiedEntriesMax: 10_000,
   });
   assert.ok(Object.isFrozen(config));
 });
@@ -32,9 +33,15 @@ test('config: what is wrong is told in one line', () => {
     [[], { REGISTRAR_PORT: '8e3' }, /8e3/],
     [['--kdf', 'md5'], {}, /pbkdf2:sha256:600000/],
     [['--password-min', '7'], {}, /from 8 to 64/],
-    [['--host', '0.0.0.0'], {}, /this machine only/],
-    [['--host', 'registrar.example'], {}, /--host 127\.0\.0\.1/],
-    [['--host', '127.0.0.2'], {}, /--host 127\.0\.0\.1/],
+    [['--host', ''], {}, /--host/],
+    [['--registration', 'closed'], {}, /--registration closed: it has to be open or admin/],
+    [['--limits', '1'], {}, /on or off/],
+    [['--public-url', 'registrar.example'], {}, /as in https:\/\/registrar\.example/],
+    [['--public-url', 'https://registrar.example/path'], {}, /with no path/],
+    [['--allow-origin', 'https://a.example, *'], {}, /--allow-origin \*/],
+    [['--allow-origin', 'https://user@a.example'], {}, /origin/],
+    [[], { REGISTRAR_ADMIN_TOKEN: 'short' }, /16 visible ASCII characters/],
+    [[], { REGISTRAR_ADMIN_TOKEN: 'with white space in it' }, /visible/],
     [['--port', '-1'], {}, /try registrar --help/],
     [['--data', ''], {}, /--data/],
     [['--nonsense'], {}, /nonsense/],
@@ -52,4 +59,19 @@ test('config: what is wrong is told in one line', () => {
       return true;
     });
   }
+});
+
+test('config: origins are as browsers send them, and the admin token comes from the environment', () => {
+  const config = parseConfig(['--public-url', 'https://Registrar.Example:443/', '--allow-origin', 'https://a.example, http://localhost:3000,'], {
+    REGISTRAR_ADMIN_TOKEN: 'a-token-of-some-length',
+  });
+  assert.equal(config.publicUrl, 'https://registrar.example');
+  assert.deepEqual(config.allowedOrigins, ['https://a.example', 'http://localhost:3000']);
+  assert.equal(config.adminToken, 'a-token-of-some-length');
+  assert.throws(() => parseConfig(['--admin-token', 'x'], {}), { code: 'usage' }, 'argv is no place for a secret');
+});
+
+test('config: what makes a token', () => {
+  assert.deepEqual(parseTokenConfig(['--new', '--data', 'there'], {}), { data: 'there', isNew: true, isSigningKey: false });
+  assert.deepEqual(parseTokenConfig(['--signing-key'], { REGISTRAR_DATA: 'here' }), { data: 'here', isNew: false, isSigningKey: true });
 });

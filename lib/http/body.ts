@@ -15,7 +15,7 @@ export const bodyBytesMax = 16_384;
 const decoder = new TextDecoder('utf-8', { fatal: true });
 
 /**
- * The values of the fields, which are all text. Throws `unsupported-media-type`, `too-large`, `malformed`,
+ * The values of the fields. Throws `unsupported-media-type`, `too-large`, `malformed`,
  * or `invalid` with every field that is wrong.
  * @param proceed is called when the headers are in order and the body is wanted (100 Continue).
  */
@@ -96,7 +96,10 @@ function pick<Name extends string>(value: Record<string, unknown>, fields: Field
   for (const name of Object.keys(fields) as Name[]) {
     const pointer = `#/${name}`;
     const given = Object.hasOwn(value, name) ? value[name] : undefined;
-    if (typeof given === 'string') picked[name] = given;
+    if (fields[name] === 'flag') {
+      if (given === true) picked[name] = 'true';
+      else if (given !== undefined && given !== false) errors.push({ detail: `"${name}" has to be true or false`, pointer });
+    } else if (typeof given === 'string') picked[name] = given;
     else if (given !== undefined) errors.push({ detail: `"${name}" has to be text`, pointer });
     else if (fields[name] === 'required') errors.push({ detail: `"${name}" is missing`, pointer });
   }

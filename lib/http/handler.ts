@@ -5,18 +5,25 @@
 
 import { randomBytes } from 'node:crypto';
 import type { IncomingMessage, ServerResponse } from 'node:http';
+import { authorize } from '../access.ts';
+import type { Action, Principal, Rules } from '../access.ts';
 import { RegistrarError, systemCode } from '../errors.ts';
-import type { Approach } from '../access.ts';
+import { parseLogin } from '../user.ts';
 import { readFields } from './body.ts';
-import type { Call, FieldTable, FieldValues, Reply, Route } from './message.ts';
+import { preflightHeaders } from './cors.ts';
+import type { Gate, Visit } from './gate.ts';
+import type { Call, FieldTable, FieldValues, Reply } from './message.ts';
 import { asRegistrarError, isPrivate, problem } from './problem.ts';
+import { checkMessage } from './request-check.ts';
 import { Router } from './router.ts';
 import type { RouteEntry } from './routes.ts';
+import { send } from './send.ts';
+import type { Sending } from './send.ts';
 
 export interface HandlerOptions {
   readonly routes: readonly RouteEntry[];
-  /** Throws unless the request may be served at all. */
-  readonly admit: (approach: Approach) => void;
+  readonly gate: GateView;
+  readonly rules: Rules;
   /** One line for the operator's log. */
   readonly report: (line: string) => void;
 }
@@ -35,16 +42,6 @@ export type Handler = (
   done: (keepAlive: boolean) => void,
 ) => Promise<void> | void;
 
-/** Sent with every answer: none of them may be kept, and none is anything but what its type says. */
-const everyHeader = ['Cache-Control', 'no-store', 'X-Content-Type-Options', 'nosniff', 'X-Request-Id'] as const;
-
-/** The parser would drop those above a count of its own, and with them what they forbid. */
-const headersMax = 64;
-
-/** A body that nobody wants is read for so long, lest closing on it takes the answer away from its reader. */
-export const lingerMs = 1_000;
-const lingerBytesMax = 8 << 20;
-
 /** One for each process, then a number: enough to find a request in the log. */
 const processPart = randomBytes(6).toString('hex');
 let requests = 0;
@@ -54,23 +51,25 @@ export function newRequestId(): string {
   return `${processPart}-${requests}`;
 }
 
-export function createHandler({ routes, admit, report }: HandlerOptions): Handler {
-  const router = new Router<Route>();
-  for (const { method, pattern, route } of routes) router.add(method, pattern, route);
+export function createHandler({ routes, gate, rules, report }: HandlerOptions): Handler {
+  const router = new Router<RouteEntry>();
+  for (const entry of routes) router.add(entry.method, entry.pattern, entry);
+  const door: Door = { router, gate, rules };
 
   // What need not wait is no promise, and nothing here is a function with a name of its own: tsx would define that
   // name anew for every request, at 1 µs each.
   return (request, response, expectation, done) => {
-    const exchange = { request, response, id: newRequestId(), done, report };
+    const visit = gate.visit(request);
+    const exchange = { request, response, id: newRequestId(), done, report, gate, visit };
     let isSound = false;
     let reply: Reply | Promise<Reply> | undefined;
     try {
       checkMessage(request);
       // Whether a body follows is anybody's guess.
       isSound = expectation !== 'unknown';
-      admit(approachOf(request));
+      gate.admit(visit, request);
       if (expectation === 'unknown') throw new RegistrarError('expectation-failed', 'The only expectation that is met is 100-continue');
-      reply = answer(router, request, response, expectation === 'continue');
+      reply = answer(door, visit, request, response, expectation === 'continue');
     } catch (thrown) {
       reply = failure(exchange, thrown);
       // Where the next request begins is not to be trusted any more.
@@ -81,12 +80,18 @@ export function createHandler({ routes, admit, report }: HandlerOptions): Handle
   };
 }
 
-interface Exchange {
-  readonly request: IncomingMessage;
-  readonly response: ServerResponse;
-  readonly id: string;
-  readonly done: (keepAlive: boolean) => void;
+type GateView = Pick<Gate, 'visit' | 'admit' | 'headers' | 'principal'>;
+
+interface Door {
+  readonly router: Router<RouteEntry>;
+  readonly gate: GateView;
+  readonly rules: Rules;
+}
+
+interface Exchange extends Sending {
   readonly report: (line: string) => void;
+  readonly gate: GateView;
+  readonly visit: Visit;
 }
 
 /** The answer to what was thrown; undefined if nobody is there any more to have one. */
@@ -96,13 +101,21 @@ function failure({ request, response, id, report }: Exchange, thrown: unknown): 
   // A client that leaves in the middle of its body is no failure of ours.
   if (isGone && systemCode(thrown) === 'ECONNRESET') return undefined;
   if (error.cause !== undefined || isPrivate(error.code)) report(`request ${id} failed: ${describe(error)}`);
-  return isGone ? undefined : problem(error, id);
+  if (isGone) return undefined;
+  const reply = problem(error, id);
+  return error.code === 'unauthenticated' ? { ...reply, headers: { ...reply.headers, 'WWW-Authenticate': challenge(request) } } : reply;
+}
+
+/** Both ways (RFC 9110, 11.6.1); a script of the page is not to have the browser ask for a password by a window of its own. */
+function challenge({ headers }: IncomingMessage): string {
+  const bearer = 'Bearer realm="registrar"';
+  return headers['sec-fetch-dest'] === 'empty' ? bearer : `Basic realm="registrar", charset="UTF-8", ${bearer}`;
 }
 
 function give(exchange: Exchange, reply: Reply | undefined): Promise<void> | undefined {
   if (reply === undefined) return undefined;
   try {
-    return send(exchange, reply)?.catch((thrown: unknown) => cut(exchange, thrown));
+    return send(exchange, reply, exchange.gate.headers(exchange.visit))?.catch((thrown: unknown) => cut(exchange, thrown));
   } catch (thrown) {
     cut(exchange, thrown);
     return undefined;
@@ -116,7 +129,8 @@ function cut({ response, id, report }: Exchange, thrown: unknown): void {
 }
 
 function answer(
-  router: Router<Route>,
+  { router, gate, rules }: Door,
+  visit: Visit,
   request: IncomingMessage,
   response: ServerResponse,
   wantsContinue: boolean,
@@ -127,25 +141,54 @@ function answer(
   const lookup = find(router, method, path);
   if (lookup.found === 'nothing') throw new RegistrarError('not-found', 'There is nothing at this path: users are at /user/');
   if (lookup.found === 'path') {
-    if (method === 'OPTIONS') return { status: 204, headers: { Allow: lookup.allow.join(', ') } };
+    if (method === 'OPTIONS') {
+      const preflight = request.headers['access-control-request-method'] === undefined ? undefined : preflightHeaders();
+      return { status: 204, headers: { Allow: lookup.allow.join(', '), ...preflight } };
+    }
     const { allow } = lookup;
     throw new RegistrarError('method-not-allowed', `The method is not one of ${allow.join(', ')}`, { allow });
   }
-  const { handler, params } = lookup.match;
-  return handler(new IncomingCall(params, query, request, response, wantsContinue));
+  const { handler: entry, params } = lookup.match;
+  const call = new IncomingCall(params, query, request, response, visit, wantsContinue);
+  const principal = gate.principal(visit, request.headers, entry.action, () => call.signal);
+  if (principal instanceof Promise) return principal.then((settled) => carryOut(entry, call, settled, rules));
+  return carryOut(entry, call, principal, rules);
+}
+
+function carryOut({ action, route }: RouteEntry, call: IncomingCall, principal: Principal, rules: Rules): Promise<Reply> | Reply {
+  authorize(principal, action, rules, ownerLogin(call, principal, action));
+  call.principal = principal;
+  return route(call);
+}
+
+/** The login that the path names, canonical; only a user's rights depend on it. */
+function ownerLogin({ params }: Call, principal: Principal, action: Action): string | undefined {
+  if (principal.kind !== 'user' || params.login === undefined || action === 'register') return undefined;
+  const parsed = parseLogin(params.login);
+  return 'login' in parsed ? parsed.login : undefined;
 }
 
 /** A class and no literal: V8 would define the accessor anew for every request, at 3 µs each. */
 class IncomingCall implements Call {
   readonly params: Call['params'];
   readonly query: string;
+  readonly visit: Visit;
+  principal: Principal = { kind: 'anyone' };
   readonly #request: IncomingMessage;
   readonly #response: ServerResponse;
   readonly #wantsContinue: boolean;
   #controller: AbortController | undefined;
 
-  constructor(params: Call['params'], query: string, request: IncomingMessage, response: ServerResponse, wantsContinue: boolean) {
+  constructor(
+    params: Call['params'],
+    query: string,
+    request: IncomingMessage,
+    response: ServerResponse,
+    visit: Visit,
+    wantsContinue: boolean,
+  ) {
     this.params = params;
+    this.visit = visit;
     this.query = query;
     this.#request = request;
     this.#response = response;
@@ -180,7 +223,7 @@ function gone(): RegistrarError {
   return new RegistrarError('timeout', 'The client is gone');
 }
 
-function find(router: Router<Route>, method: string, path: string): ReturnType<Router<Route>['find']> {
+function find(router: Router<RouteEntry>, method: string, path: string): ReturnType<Router<RouteEntry>['find']> {
   try {
     return router.find(method, path);
   } catch (error) {
@@ -192,117 +235,6 @@ function find(router: Router<Route>, method: string, path: string): ReturnType<R
 function splitTarget(url: string): [string, string] {
   const cut = url.indexOf('?');
   return cut < 0 ? [url, ''] : [url.slice(0, cut), url.slice(cut + 1)];
-}
-
-/** What the parser accepts and two servers may read in two ways, or that nobody sends in good faith. */
-function checkMessage(request: IncomingMessage): void {
-  const { url = '', method, rawHeaders, headers } = request;
-  const isTarget = /^\/[\x21\x22\x24-\x7e]*$/.test(url) || (method === 'OPTIONS' && url === '*');
-  if (!isTarget) throw malformed('the target has to be a path, as in /user/');
-  if (rawHeaders.length > 2 * headersMax) throw new RegistrarError('headers-too-large', `There are more than ${headersMax} headers`);
-  if (headers.upgrade !== undefined) throw malformed('there is nothing to upgrade to');
-  const coding = headers['transfer-encoding'];
-  if (coding !== undefined && coding.toLowerCase() !== 'chunked') throw malformed('the only transfer coding is chunked');
-  let seen = 0;
-  for (let n = 0; n < rawHeaders.length; n += 2) {
-    const bit = singleHeaderBit(rawHeaders[n]!);
-    if ((seen & bit) !== 0) throw malformed(`the header ${rawHeaders[n]!.toLowerCase()} stands there more than once`);
-    seen |= bit;
-  }
-  if (headers.host === undefined && request.httpVersion === '1.1') throw malformed('it has no header host');
-}
-
-/** One bit for each header that stands once in a sane request (the parser takes the first and drops the rest); 0 for others. */
-function singleHeaderBit(name: string): number {
-  switch (name.length) {
-    case 4: return name.toLowerCase() === 'host' ? 1 : 0;
-    case 12: return name.toLowerCase() === 'content-type' ? 2 : 0;
-    case 13: return name.toLowerCase() === 'authorization' ? 4 : 0;
-    case 14: return name.toLowerCase() === 'content-length' ? 8 : 0;
-    default: return 0;
-  }
-}
-
-function malformed(reason: string): RegistrarError {
-  return new RegistrarError('malformed', `Cannot take the request: ${reason}`);
-}
-
-function approachOf({ method = '', socket, httpVersion, headers }: IncomingMessage): Approach {
-  return { method, peer: socket.remoteAddress, httpVersion, headers };
-}
-
-function send({ request, response, id, done }: Exchange, { status, headers, body }: Reply): Promise<void> | undefined {
-  const hasBody = request.headers['transfer-encoding'] !== undefined || (request.headers['content-length'] ?? '0') !== '0';
-  const keep = response.shouldKeepAlive && (request.complete || !hasBody);
-  // A flat list is what Node takes fastest.
-  const all: string[] = [...everyHeader, id];
-  for (const name in headers) all.push(name, headers[name]!);
-  if (!keep) all.push('Connection', 'close');
-  if (body !== undefined && typeof body !== 'string' && !Buffer.isBuffer(body)) {
-    response.writeHead(status, all);
-    return sendStream(request, response, body).then((isWhole) => {
-      if (!isWhole) return;
-      done(keep);
-      response.end();
-    });
-  }
-  const bytes = body === undefined ? 0 : Buffer.byteLength(body);
-  if (status !== 204 && status !== 304) all.push('Content-Length', String(bytes));
-  response.writeHead(status, all);
-  done(keep);
-  if (hasBody && !request.complete) {
-    if (body !== undefined) response.write(body);
-    else response.flushHeaders();
-    return linger(request).then(() => void response.end());
-  }
-  // Text of as many bytes as characters is ASCII, which Node need not encode: so head and body are one string to it.
-  if (typeof body === 'string') response.end(body, bytes === body.length ? 'latin1' : 'utf8');
-  else response.end(body);
-  return undefined;
-}
-
-/** @returns false if the client has left. */
-async function sendStream(request: IncomingMessage, response: ServerResponse, body: AsyncIterable<Buffer>): Promise<boolean> {
-  if (request.method === 'HEAD') return true;
-  for await (const chunk of body) {
-    if (response.destroyed) return false;
-    if (!response.write(chunk)) await drained(response);
-  }
-  return true;
-}
-
-/** Reads and drops what comes, until it ends or it is enough. */
-function linger(request: IncomingMessage): Promise<void> {
-  return new Promise((resolve) => {
-    let bytes = 0;
-    const timer = setTimeout(settle, lingerMs);
-    function settle(): void {
-      clearTimeout(timer);
-      request.off('data', count);
-      request.resume();
-      resolve();
-    }
-    function count(chunk: Buffer): void {
-      bytes += chunk.length;
-      if (bytes > lingerBytesMax) settle();
-    }
-    for (const event of ['end', 'close', 'error']) request.once(event, settle);
-    request.on('data', count);
-  });
-}
-
-/** Resolves when the client has read on, or is gone. */
-function drained(response: ServerResponse): Promise<void> {
-  return new Promise((resolve) => {
-    const settle = (): void => {
-      response.off('drain', settle);
-      response.off('close', settle);
-      resolve();
-    };
-    response.on('drain', settle);
-    response.on('close', settle);
-    if (response.destroyed) settle();
-  });
 }
 
 function describe(error: RegistrarError): string {

@@ -9,6 +9,7 @@ import type { Reply } from './message.ts';
 
 const table: Readonly<Record<ErrorCode, readonly [status: number, title: string]>> = {
   malformed: [400, 'The request cannot be read'],
+  unauthenticated: [401, 'Credentials are needed'],
   forbidden: [403, 'This is not allowed'],
   'wrong-password': [403, 'The password is wrong'],
   'not-found': [404, 'There is nothing here'],
@@ -23,6 +24,7 @@ const table: Readonly<Record<ErrorCode, readonly [status: number, title: string]
   invalid: [422, 'A value breaks a rule'],
   'key-reused': [422, 'The Idempotency-Key was used before'],
   'headers-too-large': [431, 'The headers are too large'],
+  'rate-limited': [429, 'Too many requests'],
   internal: [500, 'The service failed'],
   corrupt: [500, 'The store is damaged'],
   'cannot-start': [500, 'The service failed'],

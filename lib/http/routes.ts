@@ -1,6 +1,7 @@
 /** The API: one table of routes, and a small function for each. What they do is the registry's business. */
 
 import { setImmediate as nextTurn } from 'node:timers/promises';
+import type { Action } from '../access.ts';
 import { RegistrarError } from '../errors.ts';
 import type { Registry, UserView } from '../registry.ts';
 import { publicUser } from '../user.ts';
@@ -8,10 +9,14 @@ import type { User } from '../user.ts';
 import { etag, hasMatch, requireMatch } from './conditional.ts';
 import type { Call, Reply, Route } from './message.ts';
 import { readNumber, readQuery } from './query.ts';
+import { endSessions, openSession, readJwks, readSession, requireSame } from './session-routes.ts';
+import type { SessionParts } from './session-routes.ts';
 
 export interface RouteEntry {
   readonly method: string;
   readonly pattern: string;
+  /** What it is to `access.ts`, which decides who may. */
+  readonly action: Action;
   readonly route: Route;
 }
 
@@ -21,33 +26,41 @@ const pageUsersDefault = 100;
 const collection = '/user/';
 const ndjson = 'application/x-ndjson';
 
-export function routes(registry: Registry): readonly RouteEntry[] {
+export function routes(parts: SessionParts): readonly RouteEntry[] {
+  const { registry } = parts;
   const user = '/user/{login}';
+  const session = '/session';
   return [
-    { method: 'POST', pattern: '/user', route: (call) => post(registry, call) },
-    { method: 'GET', pattern: '/user', route: (call) => list(registry, call) },
-    { method: 'PUT', pattern: user, route: (call) => put(registry, call) },
-    { method: 'GET', pattern: user, route: (call) => get(registry, call) },
-    { method: 'PATCH', pattern: user, route: (call) => patch(registry, call) },
-    { method: 'DELETE', pattern: user, route: (call) => remove(registry, call) },
+    { method: 'POST', pattern: '/user', action: 'register', route: (call) => post(parts, call) },
+    { method: 'GET', pattern: '/user', action: 'list', route: (call) => list(registry, call) },
+    { method: 'PUT', pattern: user, action: 'register', route: (call) => put(parts, call) },
+    { method: 'GET', pattern: user, action: 'read', route: (call) => get(registry, call) },
+    { method: 'PATCH', pattern: user, action: 'change-password', route: (call) => patch(parts, call) },
+    { method: 'DELETE', pattern: user, action: 'remove', route: (call) => remove(registry, call) },
+    { method: 'POST', pattern: session, action: 'open-session', route: (call) => openSession(parts, call) },
+    { method: 'GET', pattern: session, action: 'read-session', route: (call) => readSession(parts, call) },
+    { method: 'DELETE', pattern: session, action: 'end-session', route: (call) => endSessions(parts, call) },
+    { method: 'GET', pattern: '/.well-known/jwks.json', action: 'public', route: (call) => readJwks(parts, call) },
   ];
 }
 
-async function post(registry: Registry, call: Call): Promise<Reply> {
+async function post({ registry, gate }: SessionParts, call: Call): Promise<Reply> {
   readQuery(call.query, []);
   const key = idempotencyKey(call);
   const { login = '', password = '' } = await call.readFields({ login: 'required', password: 'required' });
+  gate.registration(call.visit, call.principal);
   const user = await registry.register({ login, password, ...key }, call.signal);
   return reply(201, user, { Location: location(user), ETag: etag(user) });
 }
 
 /** Creates and never overwrites. No ETag: what is kept is not what was sent (RFC 9110, 9.3.4). */
-async function put(registry: Registry, call: Call): Promise<Reply> {
+async function put({ registry, gate }: SessionParts, call: Call): Promise<Reply> {
   readQuery(call.query, []);
   const key = idempotencyKey(call);
   const { password = '' } = await call.readFields({ password: 'required' });
   const { 'if-match': ifMatch, 'if-none-match': ifNoneMatch } = call.headers;
   const login = loginOf(call);
+  gate.registration(call.visit, call.principal);
   if (ifMatch !== undefined) return refuseReplacement(registry, login);
   try {
     const registration = { login, password, ...key, loginPlace: { parameter: 'login' } };
@@ -82,11 +95,22 @@ function getReply({ headers }: Call, user: UserView): Reply {
   return { status: 200, headers: { 'Content-Type': 'application/json', ETag: etag(user) }, body: `${user.json}\n` };
 }
 
-async function patch(registry: Registry, call: Call): Promise<Reply> {
+/** A token alone does not change a password: whoever has found one would keep the account. Basic has shown the password. */
+async function patch({ registry, gate }: SessionParts, call: Call): Promise<Reply> {
   readQuery(call.query, []);
-  const { password = '', ...rest } = await call.readFields({ password: 'required', current: 'optional' });
-  const user = await registry.changePassword(loginOf(call), { password, ...rest }, precondition(call), call.signal);
-  return reply(200, user, { ETag: etag(user) });
+  const { principal, visit } = call;
+  const needsCurrent = principal.kind === 'user' && principal.by !== 'basic';
+  const fields = { password: 'required', current: needsCurrent ? 'required' : 'optional' } as const;
+  const { password = '', ...rest } = await call.readFields(fields);
+  const attempt = rest.current === undefined || principal.kind === 'admin' ? undefined : gate.attempt(visit, loginOf(call));
+  try {
+    const user = await registry.changePassword(loginOf(call), { password, ...rest }, precondition(call), call.signal);
+    attempt?.succeed();
+    return reply(200, user, { ETag: etag(user) });
+  } catch (error) {
+    if (error instanceof RegistrarError && error.code !== 'wrong-password' && error.code !== 'timeout') attempt?.giveBack();
+    throw error;
+  }
 }
 
 async function remove(registry: Registry, call: Call): Promise<Reply> {
@@ -146,11 +170,13 @@ function loginOf(call: Call): string {
   return call.params.login ?? '';
 }
 
-/** In the order of RFC 9110, 13.2.2. */
-function precondition({ headers }: Call): ((user: User) => void) | undefined {
+/** In the order of RFC 9110, 13.2.2; before them, that the user is still the one who has proven to be it. */
+function precondition({ headers, principal }: Call): ((user: User) => void) | undefined {
   const { 'if-match': ifMatch, 'if-none-match': ifNoneMatch } = headers;
-  if (ifMatch === undefined && ifNoneMatch === undefined) return undefined;
+  const isSame = principal.kind === 'user' ? requireSame(principal) : undefined;
+  if (ifMatch === undefined && ifNoneMatch === undefined) return isSame;
   return (user) => {
+    isSame?.(user);
     requireMatch(ifMatch, user);
     if (hasMatch(ifNoneMatch, user)) throw new RegistrarError('precondition-failed', 'If-None-Match names the user as it is');
   };

@@ -9,11 +9,14 @@ import https from 'node:https';
 import { Socket } from 'node:net';
 import type { AddressInfo } from 'node:net';
 import type { Duplex } from 'node:stream';
-import { RegistrarError, messageOf, systemCode } from '../errors.ts';
+import { RegistrarError, messageOf } from '../errors.ts';
 import type { Certificate } from './certificate.ts';
 import type { Expectation, Handler } from './handler.ts';
-import { lingerMs, newRequestId } from './handler.ts';
+import { newRequestId } from './handler.ts';
+import { listen } from './listen.ts';
+import type { ListenAddress } from './listen.ts';
 import { problem } from './problem.ts';
+import { lingerMs } from './send.ts';
 
 export const limits = {
   /** The timeouts below are looked at this often; Node's own 30 s would make them all 30 s. */
@@ -23,8 +26,8 @@ export const limits = {
   requestTimeout: 10_000,
   /** Longer than a proxy keeps idle connections by habit, so that it is the proxy that closes them. */
   keepAliveTimeout: 65_000,
-  /** Nothing sent and nothing read: a client that does not take its answer. */
-  socketTimeout: 30_000,
+  /** Nothing sent and nothing read: a client that does not take its answer. Longer than a hash may have to wait. */
+  socketTimeout: 12_000,
   maxHeaderSize: 8_192,
   /** After so many a connection is closed: it bounds what a leak could cost. */
   requestsPerConnectionMax: 10_000,
@@ -40,9 +43,7 @@ const ciphers = [
 ].join(':');
 
 export interface ServerOptions {
-  readonly host: string;
-  /** 0 takes a free one. */
-  readonly port: number;
+  readonly at: ListenAddress;
   /** Undefined for plain HTTP. */
   readonly certificate: Certificate | undefined;
   readonly connectionsMax: number;
@@ -80,7 +81,7 @@ export class HttpServer {
 
   /** Listens. Throws `cannot-start` if the port is taken, the address is not ours, or it is not allowed. */
   static async listen(options: ServerOptions): Promise<HttpServer> {
-    const { host, port, certificate, handler, connectionsMax } = options;
+    const { at, certificate, handler, connectionsMax } = options;
     const server = certificate === undefined ? plainServer() : secureServer(certificate);
     const made = new HttpServer(server, certificate !== undefined, handler);
     // The parser would drop the headers above a count, and what they forbid: the handler counts them.
@@ -93,23 +94,17 @@ export class HttpServer {
     server.on('checkContinue', (request, response) => made.#serve(request, response, 'continue'));
     server.on('checkExpectation', (request, response) => made.#serve(request, response, 'unknown'));
     server.on('clientError', (error: NodeJS.ErrnoException, socket) => made.#answerUnparsable(error, socket));
-    await new Promise<void>((resolve, reject) => {
-      server.once('error', reject);
-      server.listen({ host, port }, () => {
-        server.off('error', reject);
-        resolve();
-      });
-    }).catch((cause: unknown) => {
-      throw new RegistrarError('cannot-start', `Cannot listen on ${host} port ${port}: ${listenFailure(cause, port)}`, { cause });
-    });
+    await listen(server, at);
     server.on('error', (error) => options.report(`the listener failed: ${messageOf(error)}`));
     return made;
   }
 
   get url(): string {
-    const { address, port, family } = this.#server.address() as AddressInfo;
-    const host = family === 'IPv6' ? `[${address}]` : address;
-    return `${this.#isSecure ? 'https' : 'http'}://${host}:${port}`;
+    const at = this.#server.address() as AddressInfo | string;
+    const scheme = this.#isSecure ? 'https' : 'http';
+    if (typeof at === 'string') return `${scheme}+unix:${at}`;
+    const host = at.family === 'IPv6' ? `[${at.address}]` : at.address;
+    return `${scheme}://${host}:${at.port}`;
   }
 
   /** Accepts nothing more, answers what is being asked, and resolves when every connection is closed. */
@@ -267,13 +262,4 @@ function unparsable(code: string | undefined): RegistrarError {
     return new RegistrarError('headers-too-large', `The headers are larger than ${limits.maxHeaderSize} bytes`);
   }
   return new RegistrarError('malformed', 'This is not a request of HTTP/1.1 as RFC 9112 has it');
-}
-
-function listenFailure(cause: unknown, port: number): string {
-  const code = systemCode(cause);
-  if (code === 'EADDRINUSE') return 'another program listens there: choose another with --port';
-  if (code === 'EADDRNOTAVAIL') return 'this machine does not have that address: choose another with --host';
-  if (code === 'ENOTFOUND' || code === 'EAI_AGAIN') return 'the host is not known: choose another with --host';
-  if (code === 'EACCES') return `ports below 1024 are not for everybody: choose another than ${port} with --port`;
-  return messageOf(cause);
 }

@@ -19,8 +19,15 @@ export interface AdminTokenOptions {
 }
 
 const stays = 'the service stays closed, and nobody is let in as administrator until a good one is there';
+/** In the data directory. */
+export const adminTokenName = 'admin-token';
+
 const freshMs = 1000;
 const tokenBytes = 32;
+
+export function newAdminToken(): string {
+  return randomBytes(tokenBytes).toString('base64url');
+}
 
 export class AdminToken {
   readonly #options: AdminTokenOptions;
@@ -69,7 +76,7 @@ export class AdminToken {
   /** Makes the file with a new token, which closes the service. Throws `cannot-start` if there is one. */
   async make(): Promise<string> {
     const { path } = this.#options;
-    const token = randomBytes(tokenBytes).toString('base64url');
+    const token = newAdminToken();
     if (!createSecretFile(path, `${token}\n`)) {
       throw new RegistrarError('cannot-start', `Cannot make the administrator's token: there is one in "${path}"; remove that first`);
     }

@@ -29,8 +29,8 @@ export class VerifiedPasswords {
   }
 
   /** Whether this password was right for this very state of the user. Some microseconds. */
-  has(user: Verified, storedPasswordField: string, password: string): boolean {
-    const name = this.#name(user, storedPasswordField, password);
+  has(user: Verified, password: string): boolean {
+    const name = this.#name(user, password);
     const end = this.#ends.get(name);
     if (end === undefined) return false;
     if (end > this.#options.now()) return true;
@@ -39,8 +39,8 @@ export class VerifiedPasswords {
   }
 
   /** The password was checked just now, and was right. */
-  remember(user: Verified, storedPasswordField: string, password: string): void {
-    const name = this.#name(user, storedPasswordField, password);
+  remember(user: Verified, password: string): void {
+    const name = this.#name(user, password);
     const now = this.#options.now();
     this.#ends.delete(name);
     this.#ends.set(name, now + this.#options.secondsMax * 1000);
@@ -54,8 +54,8 @@ export class VerifiedPasswords {
     return this.#ends.size;
   }
 
-  #name({ id, version }: Verified, storedPasswordField: string, password: string): string {
+  #name({ id, version }: Verified, password: string): string {
     // JSON, so that no two of them read as one.
-    return createHmac('sha256', this.#key).update(JSON.stringify([id, version, storedPasswordField, password])).digest('base64url');
+    return createHmac('sha256', this.#key).update(JSON.stringify([id, version, password])).digest('base64url');
   }
 }

@@ -41,9 +41,9 @@ export function decideReplace(
   current: StoredUser | undefined,
 ): Decision<StoredUser | undefined> {
   if (!matches(expected, current)) return { outcome: undefined };
-  const { kdf, password, changed } = replacement;
+  const { kdf, password, changed, endsSessions } = replacement;
   if (changed === undefined) {
-    const user = { ...current, kdf, password };
+    const user = { ...current, version: current.version + (endsSessions ? 1 : 0), kdf, password };
     return { outcome: user, put: user };
   }
   // The key belongs to the registration's password: with another one there is nothing to compare a repeat with.

@@ -52,14 +52,18 @@ export interface Service {
 /** A cheap hash, for tests that are not about hashing. */
 export const cheap = ['--kdf', 'pbkdf2:sha256:1'];
 
-/** Runs the service in this process. */
+/** Closed mode: for the environment, as REGISTRAR_ADMIN_TOKEN. */
+export const adminToken = 'the-administrators-token-of-these-tests';
+
+/** Runs the service in this process. Of a flag that is there twice the last one counts. */
 export async function openService(
   t: Context,
   args: readonly string[] = cheap,
+  env: Readonly<Record<string, string>> = {},
 ): Promise<Service & { app: App; reports: string[] }> {
-  const data = temporaryDirectory(t);
   const reports: string[] = [];
-  const config = parseConfig(['--port', '0', '--data', data, '--certs', certificates(), ...args], {});
+  const config = parseConfig(['--port', '0', '--data', temporaryDirectory(t), '--certs', certificates(), ...args], env);
+  const { data } = config;
   const app = await openApp(config, {
     report: (line) => reports.push(line),
     onFailed: (error) => reports.push(`failed: ${error.message}`),

@@ -12,8 +12,14 @@ import { until } from '../helper/temporary.ts';
 
 async function serve(t: TestContext, table: Readonly<Record<string, Route>>): Promise<{ url: string; reports: string[] }> {
   const reports: string[] = [];
-  const routes = Object.entries(table).map(([pattern, route]) => ({ method: 'GET', pattern, route }));
-  const handler = createHandler({ routes, admit: () => undefined, report: (line) => reports.push(line) });
+  const routes = Object.entries(table).map(([pattern, route]) => ({ method: 'GET', pattern, action: 'public', route }) as const);
+  const gate = {
+    visit: () => ({ isOpen: true, client: '', origin: undefined, standings: [] }),
+    admit: () => undefined,
+    headers: () => undefined,
+    principal: () => ({ kind: 'anyone' }) as const,
+  };
+  const handler = createHandler({ routes, gate, rules: { registration: 'open' }, report: (line) => reports.push(line) });
   const server = http.createServer((request, response) => void handler(request, response, 'none', () => undefined));
   server.listen(0, '127.0.0.1');
   await once(server, 'listening');

@@ -200,10 +200,10 @@ test('server: it listens on IPv6 too, and says where', async (t) => {
 });
 
 test('server: an address that is not ours, and a host that nobody knows, are told', async () => {
-  const options = { port: 0, certificate: undefined, connectionsMax: 10, handler: async () => undefined, report: () => undefined };
+  const options = { certificate: undefined, connectionsMax: 10, handler: async () => undefined, report: () => undefined };
   const cases = [['192.0.2.1', /does not have that address: choose another with --host/], ['nobody.invalid', /the host is not known/]] as const;
   for (const [address, pattern] of cases) {
-    await assert.rejects(HttpServer.listen({ ...options, host: address }), { code: 'cannot-start', message: pattern });
+    await assert.rejects(HttpServer.listen({ ...options, at: { host: address, port: 0 } }), { code: 'cannot-start', message: pattern });
   }
 });
 
