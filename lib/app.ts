@@ -21,7 +21,7 @@ import { Registry } from './registry.ts';
 import { AdminToken, adminTokenName } from './session/admin-token.ts';
 import { Sessions } from './session/sessions.ts';
 import { VerifiedPasswords } from './session/verified-passwords.ts';
-import { prepareDirectory } from './store/file/directory.ts';
+import { checkDirectory, prepareDirectory } from './store/file/directory.ts';
 import { FileUserStore } from './store/file/store.ts';
 
 export interface AppOptions {
@@ -57,6 +57,8 @@ export async function openApp(config: Config, { report, onFailed }: AppOptions):
   if (advised !== undefined) {
     report(`WARNING: --kdf ${formatKdf(config.kdf)} makes passwords cheap to guess: OWASP advises ${advised} iterations or more`);
   }
+  // Nothing is made yet, and what could not be read would be taken for no token.
+  checkDirectory(config.data);
   const admin = AdminToken.open({ env: config.adminToken, path: join(config.data, adminTokenName), report });
   if (!admin.isSet()) refuseOpenListener(config);
   // The port first: if it is taken, no directory and no file has been made. Who asks early waits.

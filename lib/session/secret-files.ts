@@ -59,7 +59,7 @@ export function readSecretFile(path: string): string | undefined {
     // Not waiting for a writer, should it be a pipe.
     fd = openSync(path, constants.O_RDONLY | constants.O_NONBLOCK);
   } catch (cause) {
-    if (['ENOENT', 'ENOTDIR'].includes(systemCode(cause) ?? '')) return undefined;
+    if (systemCode(cause) === 'ENOENT') return undefined;
     throw refusal(path, `it cannot be opened (${systemCode(cause) ?? messageOf(cause)})`, cause);
   }
   try {

@@ -31,13 +31,9 @@ export const surroundings: Surroundings = {
   fileSystemType: (path) => statfsSync(path).type,
 };
 
-/**
- * Makes the directory if there is none and checks it. Returns its absolute path.
- * Throws `cannot-start` with what to do; nothing has been changed then.
- */
-export function prepareDirectory(path: string, { uid, fileSystemType }: Surroundings = surroundings): string {
-  const directory = resolve(path);
-  const present = existing(directory);
+/** Checks the directory, or, if there is none, where it would be made. Throws as `prepareDirectory` does; it changes nothing. */
+export function checkDirectory(path: string, { uid, fileSystemType }: Surroundings = surroundings): void {
+  const present = existing(resolve(path));
   const { isDirectory, owner } = present.stats;
   if (!isDirectory) throw refusal(path, 'it is not a directory');
   if (owner !== uid) {
@@ -55,9 +51,23 @@ export function prepareDirectory(path: string, { uid, fileSystemType }: Surround
   }
   try {
     accessSync(present.path, constants.W_OK | constants.X_OK);
+  } catch (cause) {
+    throw notWritable(path, cause);
+  }
+}
+
+/**
+ * Makes the directory if there is none and checks it. Returns its absolute path.
+ * Throws `cannot-start` with what to do; nothing has been changed then.
+ */
+export function prepareDirectory(path: string, machine: Surroundings = surroundings): string {
+  checkDirectory(path, machine);
+  const directory = resolve(path);
+  const present = existing(directory);
+  try {
     if (present.path !== directory) makeDurably(directory, present.path);
   } catch (cause) {
-    throw refusal(path, `it is not writable (${systemCode(cause) ?? messageOf(cause)})`, cause);
+    throw notWritable(path, cause);
   }
   return directory;
 }
@@ -94,6 +104,10 @@ function existing(path: string): Existing {
   const above = existing(dirname(path));
   // Whoever may write in the one above may make this one, and it is theirs then.
   return { path: above.path, stats: { isDirectory: above.stats.isDirectory, owner: process.getuid?.() ?? 0 } };
+}
+
+function notWritable(path: string, cause: unknown): RegistrarError {
+  return refusal(path, `it is not writable (${systemCode(cause) ?? messageOf(cause)})`, cause);
 }
 
 function refusal(path: string, reason: string, cause?: unknown): RegistrarError {
