@@ -5,7 +5,6 @@
  */
 
 const quote = 0x22;
-const comma = 0x2c;
 const c = 0x63;
 
 /** `","registered":"2026-11-22T15:00:00.000Z","version":` stands behind a login, of one length in all lines. */
@@ -16,7 +15,7 @@ const changedBytes = 37;
 const prefix = ',"kdf":"';
 
 export class KdfSet {
-  /** Each as it stands in a line, from the comma before to the quote behind. */
+  /** Each as it stands in a line, with the quote behind. */
   readonly #seen: Buffer[] = [];
   #last: Buffer = Buffer.alloc(1);
   #list: readonly string[] = [];
@@ -30,7 +29,8 @@ export class KdfSet {
   see(bytes: Buffer, loginEnd: number, end: number): void {
     let at = loginEnd + toVersionBytes;
     while (bytes[at]! >= 0x30 && bytes[at]! <= 0x39) at++;
-    if (bytes[at] === comma && bytes[at + 2] === c) at += changedBytes;
+    if (bytes[at + 2] === c) at += changedBytes;
+    at += prefix.length;
     if (isAt(bytes, at, this.#last)) return;
     for (const known of this.#seen) {
       if (!isAt(bytes, at, known)) continue;
@@ -44,8 +44,8 @@ export class KdfSet {
     const from = bytes.indexOf(prefix, loginEnd);
     const to = bytes.indexOf(quote, from + prefix.length);
     if (from < 0 || to < 0 || to >= end) return;
-    this.#last = Buffer.from(bytes.subarray(from, to + 1));
-    const kdf = this.#last.toString('utf8', prefix.length, to - from);
+    this.#last = Buffer.from(bytes.subarray(from + prefix.length, to + 1));
+    const kdf = this.#last.toString('utf8', 0, this.#last.length - 1);
     if (this.#list.includes(kdf)) return;
     this.#seen.push(this.#last);
     this.#list = [...this.#list, kdf];
