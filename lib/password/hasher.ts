@@ -13,7 +13,7 @@ import { RegistrarError } from '../errors.ts';
 import type { Credential } from '../user.ts';
 import { padding } from './failure-work.ts';
 import type { Derivation } from './failure-work.ts';
-import { digestBytes, formatKdf, formatPassword, parseCredential, parseKdf, saltCharacters } from './kdf.ts';
+import { digestBytes, formatKdf, formatPassword, parseCredential, parseStoredKdf, saltCharacters } from './kdf.ts';
 import type { Digest, Kdf } from './kdf.ts';
 
 export interface HasherOptions {
@@ -132,9 +132,8 @@ export class Hasher {
     const stored = credential === undefined ? undefined : parseCredential(credential.kdf, credential.password);
     const first = stored ?? this.#options.kdf;
     const salt = stored?.salt ?? newSalt();
-    // Its own bytes: of a view into Node's pool the whole pool would be copied to the worker.
-    const expected = new Uint8Array(stored?.hash ?? randomBytes(digestBytes[first.digest]));
-    const known = kdfs.map(parseKdf).filter((kdf) => kdf !== undefined);
+    const expected = stored?.hash ?? new Uint8Array(randomBytes(digestBytes[first.digest]));
+    const known = kdfs.map(parseStoredKdf).filter((kdf) => kdf !== undefined);
     const rest = padding(first, [...known, this.#options.kdf]);
     const { isRight } = await this.#do({ password, salt, first, expected, rest }, signal);
     return stored !== undefined && isRight === true;

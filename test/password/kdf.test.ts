@@ -48,6 +48,7 @@ test('kdf: what is read is what was written, and nothing else is', () => {
   const bad = [
     '', 'pbkdf2', 'pbkdf2:sha256', 'pbkdf2:sha256:0', 'pbkdf2:sha256:01', 'pbkdf2:sha256:10000001', 'pbkdf2:md5:1000',
     'pbkdf2:sha1:1000', 'scrypt:1:2:3', 'PBKDF2:sha256:1', ' pbkdf2:sha256:1', 'pbkdf2:sha256:1e3', 'pbkdf2:sha256:99999999999999',
+    'pbkdf2:sha256:1000:hex',
   ];
   for (const text of bad) assert.equal(parseKdf(text), undefined, text);
 });
@@ -62,11 +63,17 @@ test('kdf: what OWASP advises is told where less is done', () => {
 
 test('kdf: a credential that this program did not write is corrupt', () => {
   const hash = Buffer.alloc(32, 7);
-  const read = parseCredential('pbkdf2:sha256:5', formatPassword('salt', hash));
-  assert.deepEqual(read, { digest: 'sha256', iterations: 5, salt: 'salt', hash });
+  const expected = { digest: 'sha256', iterations: 5, salt: new Uint8Array(Buffer.from('salt')), hash: new Uint8Array(hash) };
+  assert.deepEqual(parseCredential('pbkdf2:sha256:5', formatPassword('salt', hash)), expected);
+  const binary = parseCredential('pbkdf2:sha256:5:hex', formatPassword('00ff', hash));
+  assert.deepEqual(binary, { ...expected, salt: new Uint8Array([0, 255]) });
   const bad = [
     ['md5', formatPassword('salt', hash)], ['pbkdf2:sha256:5', 'nodollar'], ['pbkdf2:sha256:5', `$${hash.toString('hex')}`],
     ['pbkdf2:sha512:5', formatPassword('salt', hash)], ['pbkdf2:sha256:5', 'salt$zz'],
+    ['pbkdf2:sha256:5:hex', formatPassword('salt', hash)], ['pbkdf2:sha256:5:hex', formatPassword('0ff', hash)],
+    ['pbkdf2:sha256:5:hex:hex', formatPassword('00ff', hash)], ['pbkdf2:sha256:10000001:hex', formatPassword('00ff', hash)],
+    ['pbkdf2:sha256:5', formatPassword('sa"lt', hash)], ['pbkdf2:sha256:5', formatPassword('s'.repeat(257), hash)],
+    ['pbkdf2:sha256:5', `${formatPassword('salt', hash)}zz`], ['pbkdf2:sha256:5', `salt$salt$${'07'.repeat(32)}`],
   ] as const;
   for (const [kdf, password] of bad) {
     assert.throws(() => parseCredential(kdf, password), (error: Error & { code: string }) => {
