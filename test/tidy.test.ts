@@ -19,6 +19,7 @@ const reach: Readonly<Record<string, readonly string[]>> = {
   'lib/config.ts': ['lib/access.ts', 'lib/errors.ts', 'lib/password/kdf.ts'],
   'lib/maintenance.ts': ['lib/'],
   'lib/errors.ts': [],
+  'lib/json.ts': [],
   'lib/user.ts': [],
   'lib/user-store.ts': ['lib/user.ts'],
   'lib/password-policy.ts': [],
@@ -27,7 +28,7 @@ const reach: Readonly<Record<string, readonly string[]>> = {
   'lib/password/': ['lib/password/', 'lib/errors.ts', 'lib/user.ts'],
   'lib/session/': ['lib/session/', 'lib/errors.ts'],
   'lib/http/router.ts': [],
-  'lib/http/': ['lib/http/', 'lib/errors.ts', 'lib/user.ts', 'lib/registry.ts', 'lib/access.ts'],
+  'lib/http/': ['lib/http/', 'lib/json.ts', 'lib/errors.ts', 'lib/user.ts', 'lib/registry.ts', 'lib/access.ts'],
   'lib/store/file/': ['lib/store/file/', 'lib/store/cursor.ts', 'lib/store/decide.ts', 'lib/errors.ts', 'lib/user-store.ts'],
   'lib/store/': ['lib/store/cursor.ts', 'lib/store/decide.ts', 'lib/errors.ts', 'lib/user.ts', 'lib/user-store.ts'],
 };

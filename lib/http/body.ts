@@ -6,7 +6,7 @@
 import type { IncomingMessage } from 'node:http';
 import { RegistrarError } from '../errors.ts';
 import type { FieldError } from '../errors.ts';
-import { repeatedField } from './json.ts';
+import { repeatedField } from '../json.ts';
 import type { FieldTable, FieldValues } from './message.ts';
 
 /** A login and a password of the greatest length, every character escaped twice over, are below 8 KB. */

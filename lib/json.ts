@@ -22,7 +22,7 @@ export function repeatedField(text: string): string | undefined {
   return undefined;
 }
 
-/** A colon behind more white space than this is looked for in vain: the body is not larger. */
+/** A colon behind more white space than this is looked for in vain: no body or line that is read is larger. */
 const whitespaceMax = 16_384;
 
 function stringEnd(text: string, start: number): number {

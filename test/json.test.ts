@@ -1,6 +1,6 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
-import { repeatedField } from '../../lib/http/json.ts';
+import { repeatedField } from '../lib/json.ts';
 
 test('json: a field that stands twice is found, however it is spelled', () => {
   const cases: [string, string | undefined][] = [
