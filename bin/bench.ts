@@ -7,6 +7,7 @@
  */
 
 import { execFile, spawn, spawnSync } from 'node:child_process';
+import { randomBytes } from 'node:crypto';
 import { once } from 'node:events';
 import { constants, copyFileSync, mkdtempSync, readFileSync, readlinkSync, rmSync, writeFileSync } from 'node:fs';
 import { availableParallelism, cpus, release, tmpdir, type } from 'node:os';
@@ -20,32 +21,7 @@ import { askOnce, bareHashing, dial, drainStream, essenceOf, fill, filledAnswer,
 import { livingUsers, runBare, runLoad, said, syncFile, wrkFigure, wrkScript } from '../test/helper/load.ts';
 import type { Answer, Job, Loaded, Method, Step } from '../test/helper/load.ts';
 import { loader, root } from '../test/helper/temporary.ts';
-
-const usage = `Usage: make bench ARGS="[flags]"    Measures the service against bare Node, and checks its own answers.
-
-  --rounds 5         turns of each side
-  --seconds 4        the length of a turn
-  --users 1000000    how many are many
-  --only get,start   some of: register, get, create-64, create-many, get-many,
-                     change-many, delete-many, page-many, get-p99, change-flood,
-                     open, memory, export, start, take-over
-  --data /tmp        where the stores are made, and removed at the end: what a write costs depends on the disk
-  --certs certs      the directory of cert.pem and key.pem, made by: make cert
-  --help
-
-Exit codes: 0 measured, 1 a check failed or nothing could be measured, 2 usage.
-`;
-
-const notes = `
-register ÷ pbkdf2Sync in a thread for each core. get: random users of many ÷ node:https, same bytes and cipher. create-64
-÷ one client at a time. …-many: among many ÷ among 1,000; pages of 100, from the middle. get-p99: of 8 clients that wait
-10 ms between requests, while registrations keep every core hashing ÷ without them. change-flood: changes of a password
-with the current one (there is no sign-in yet) under a flood of GETs ÷ without it. open: start to first answer, less an
-empty service's. memory: heapUsed + external after a collection, above the empty service's, for each user. export: NDJSON
-of everybody. start ÷ node:https with the same loader. take-over: kill -9 of the lock's holder to another's commit ÷ a
-create. A bar of sixteen cells is the mark. The clients take their part of the cores, from both sides alike. What this
-does not show: a network, a proxy in front, a file larger than memory, another disk.
-`;
+import { notes, usage } from './bench-usage.ts';
 
 const cheapKdf = ['--kdf', 'pbkdf2:sha256:1'];
 const user = (id: number): string => filledAnswer.replaceAll('#', String(id));
@@ -54,6 +30,7 @@ const self = fileURLToPath(import.meta.url);
 const cores = availableParallelism();
 
 type Flags = ReturnType<typeof parseFlags>;
+type Environment = Readonly<Record<string, string>>;
 type Server = Readonly<{ url: string; child: ReturnType<typeof spawn> }>;
 /** A service on a store of its own, and what was answered 2xx. */
 type Stage = Readonly<{ flags: Flags; data: string; filled: number; done: Record<Method, number> }> & { service: Server };
@@ -61,6 +38,9 @@ type Stage = Readonly<{ flags: Flags; data: string; filled: number; done: Record
 const put = { method: 'PUT', path: '/user/new-', status: 201 } as const;
 const remove = { method: 'DELETE', path: '/user/new-', status: 204 } as const;
 const look = { method: 'GET', path: '/user/user-', status: 200, isRandom: true } as const;
+const signIn = {
+  method: 'POST', path: '/session', status: 201, isFixed: true, body: `{"login":"user-#","password":"${filledPassword}"}`,
+} as const;
 const change = { method: 'PATCH', path: '/user/user-', status: 200 } as const;
 
 const measures: Readonly<Record<string, (flags: Flags) => Promise<Sides>>> = {
@@ -80,7 +60,8 @@ const measures: Readonly<Record<string, (flags: Flags) => Promise<Sides>>> = {
     return [{ method: 'GET', path, status: 200, isFixed: true }];
   }),
   'get-p99': p99WhileHashing,
-  'change-flood': changesUnderFlood,
+  'sign-in-flood': signInsUnderFlood,
+  basic,
   open: openMany,
   memory,
   export: exportAll,
@@ -144,18 +125,25 @@ async function p99WhileHashing(flags: Flags): Promise<Sides> {
   return { unit: 'ms', mark: 2, isMost: true, service, baseline: measured, end: () => close(stage) };
 }
 
-async function changesUnderFlood(flags: Flags): Promise<Sides> {
+async function signInsUnderFlood(flags: Flags): Promise<Sides> {
   const stage = await open(flags, few, []);
-  const body = JSON.stringify({ password: filledPassword, current: filledPassword });
-  // Each is two hashes: more clients would wait for longer than the service lets anybody wait.
-  const changes: Turn = (seconds) => load(stage, 2 * cores, seconds, [{ ...change, range: [1, few], body }]);
+  const signIns: Turn = (seconds) => client(stage.service, 4 * cores, seconds, [{ ...signIn, range: [1, few] }]);
   const service: Turn = async (seconds) => {
     const flood = client(stage.service, readers, seconds + 1, [{ ...look, range: [1, few] }]);
-    const figure = await changes(seconds);
+    const figure = await signIns(seconds);
     await flood;
     return figure;
   };
-  return { unit: '/s', mark: 0.4, service, baseline: changes, end: () => close(stage) };
+  return { unit: '/s', mark: 0.4, service, baseline: signIns, end: () => close(stage) };
+}
+
+/** In closed mode; the few who ask are hashed in the first turn, which is to warm up. */
+async function basic(flags: Flags): Promise<Sides> {
+  const env = { REGISTRAR_ADMIN_TOKEN: randomBytes(18).toString('base64url') };
+  const stage = await open(flags, flags.users, ['--limits', 'off'], env);
+  const password = (user: number): string => Buffer.from(`user-${user}:${filledPassword}`).toString('base64');
+  const step = { ...look, range: [cores, cores], headers: `Authorization: Basic ${password(cores)}` } as const;
+  return { unit: '/s', mark: 5000, service: (seconds) => read(stage, stage.service, seconds, step), end: () => close(stage) };
 }
 
 /** A service on a new file, whose every line it has to read: no mark says how far it is good. */
@@ -284,9 +272,10 @@ function newStore(flags: Flags, users: number): string {
   return directory;
 }
 
-async function open(flags: Flags, users = 0, kdf: readonly string[] = cheapKdf): Promise<Stage> {
+async function open(flags: Flags, users = 0, kdf: readonly string[] = cheapKdf, more: Environment = {}): Promise<Stage> {
   const data = newStore(flags, users);
-  return { flags, data, filled: users, done: { GET: 0, PUT: 0, PATCH: 0, DELETE: 0 }, service: await startService(flags, data, kdf) };
+  const done = { GET: 0, POST: 0, PUT: 0, PATCH: 0, DELETE: 0 };
+  return { flags, data, filled: users, done, service: await startService(flags, data, kdf, [], more) };
 }
 
 let linesChecked = 0;
@@ -302,13 +291,13 @@ async function close({ data, done, filled, service }: Stage): Promise<void> {
   rmSync(data, { recursive: true });
 }
 
-function startService({ certs }: Flags, data: string, flags: readonly string[], node: readonly string[] = []): Promise<Server> {
+function startService({ certs }: Flags, data: string, flags: readonly string[], node: readonly string[] = [], more: Environment = {}) {
   const own = ['serve', '--port', '0', '--data', data, '--certs', certs];
-  return startServer([...own, ...flags], join(root, 'bin/registrar.ts'), node);
+  return startServer([...own, ...flags], join(root, 'bin/registrar.ts'), node, more);
 }
 
-async function startServer(args: readonly string[], file = self, node: readonly string[] = []): Promise<Server> {
-  const child = spawn(process.execPath, [...node, ...loader, file, ...args], childOptions);
+async function startServer(args: readonly string[], file = self, node: readonly string[] = [], more: Environment = {}): Promise<Server> {
+  const child = spawn(process.execPath, [...node, ...loader, file, ...args], { ...childOptions, env: { ...env, ...more } });
   return { url: await said(child, /listens on (https:\S+)\n/), child };
 }
 
@@ -377,7 +366,7 @@ async function bench(args: readonly string[]): Promise<void> {
   process.stdout.write(`${cpus()[0]?.model ?? 'unknown processor'}, ${cores} cores; ${type()} ${release()}
 Node ${process.version}${loader.length > 0 ? ' with tsx' : ''}; ${flags.wrk === undefined ? 'no wrk' : `wrk ${flags.wrk}`}
 ${new Date().toISOString()}; stores in ${flags.data}; ${flags.rounds} rounds of ${flags.seconds} s on each side; many: ${flags.users}\n\n`);
-  const widths = [13, 29, 29, 8, 16, 9, 6];
+  const widths = [15, 29, 29, 8, 16, 9, 6];
   const print = (cells: readonly string[]) =>
     process.stdout.write(`${cells.map((cell, n) => cell.padEnd(widths[n] ?? 0)).join('').trimEnd()}\n`);
   print(['what', 'service', 'baseline', 'figure', 'spread', 'mark', 'met?']);

@@ -35,8 +35,8 @@ export function row(name: string, { unit, by, mark, isMost }: Sides, turns: read
   const outcomes = turns.map(([{ value }, baseline]) =>
     baseline === undefined ? value : by === 'difference' ? value - baseline.value : value / baseline.value);
   const outcome = median(outcomes);
-  const digits = outcome >= 20 ? 1 : by === undefined ? 3 : 2;
-  const spread = `${Math.min(...outcomes).toFixed(2)}..${Math.max(...outcomes).toFixed(2)}`;
+  const digits = outcome >= 1000 ? 0 : outcome >= 20 ? 1 : by === undefined ? 3 : 2;
+  const spread = [Math.min(...outcomes), Math.max(...outcomes)].map((value) => value.toFixed(outcome >= 1000 ? 0 : 2)).join('..');
   const isMet = mark !== undefined && (isMost === true ? outcome <= mark : outcome >= mark);
   const met = mark === undefined ? ['-', '-'] : [`${isMost === true ? '<=' : '>='} ${mark}`, isMet ? 'yes' : 'no'];
   if (mark !== undefined && process.stdout.isTTY) {

@@ -17,7 +17,7 @@ import { Worker } from 'node:worker_threads';
 import { encodeHeader, encodeUser } from '../../lib/store/file/record.ts';
 
 export type Answer = Readonly<{ status: number; head: string; body: string; cipher: string }>;
-export type Method = 'GET' | 'PUT' | 'PATCH' | 'DELETE';
+export type Method = 'GET' | 'POST' | 'PUT' | 'PATCH' | 'DELETE';
 
 /** `count` requests, or as many as the time takes: each for `path` with a number behind it. */
 export type Step = Readonly<{
@@ -34,6 +34,8 @@ export type Step = Readonly<{
   answer?: string;
   /** What is sent, instead of a new password; # stands for the number. */
   body?: string;
+  /** One more header, as it stands on the wire. */
+  headers?: string;
   /** Done, but not measured. */
   isAside?: boolean;
   /** How long each client waits between two requests. */
@@ -46,14 +48,14 @@ export type Loaded = Readonly<{ value: number; p99Ms: number; done: Readonly<Rec
 
 export async function runLoad({ url, clients, seconds, steps }: Job): Promise<Loaded> {
   const [took, wrong]: [number[], string[]] = [[], []];
-  const done = { GET: 0, PUT: 0, PATCH: 0, DELETE: 0 };
+  const done = { GET: 0, POST: 0, PUT: 0, PATCH: 0, DELETE: 0 };
   const msMax = (seconds ?? Infinity) * 1000;
   const connections = await Promise.all(Array.from({ length: clients }, () => dial({ url })));
   let [measuredMs, measured, base] = [0, 0, 0];
   do {
     let asked = 0;
     for (const step of steps) {
-      const { method, path, status, count = Infinity, isRandom, isFixed, answer, body, isAside, thinkMs } = step;
+      const { method, path, status, count = Infinity, isRandom, isFixed, answer, body, headers, isAside, thinkMs } = step;
       const [low, high] = step.range ?? [base, Infinity];
       const size = high - low + 1;
       asked = 0;
@@ -64,7 +66,7 @@ export async function runLoad({ url, clients, seconds, steps }: Job): Promise<Lo
           asked++;
           const sent = performance.now();
           const named = isFixed === true ? path : `${path}${n}`;
-          const got = await connections[client]!.ask(method, named, body?.replaceAll('#', String(n)));
+          const got = await connections[client]!.ask(method, named, body?.replaceAll('#', String(n)), headers);
           if (isAside !== true) took.push(performance.now() - sent);
           const isRight = got.status === status && (answer === undefined || got.body === answer.replaceAll('#', String(n)));
           if (isRight) done[method]++;
@@ -97,11 +99,11 @@ export async function dial({ url }: { readonly url: string }) {
   // Whoever waits for an answer learns of it below; nobody waits for that of a server that was killed.
   socket.on('error', () => undefined);
   const chunks: AsyncIterator<string> = socket[Symbol.asyncIterator]();
-  const ask = async (method: Method, path: string, body?: string): Promise<Answer> => {
+  const ask = async (method: Method, path: string, body?: string, headers?: string): Promise<Answer> => {
     const sent = body ?? JSON.stringify({ password: randomBytes(18).toString('base64url') });
     const isBare = method === 'GET' || method === 'DELETE';
     const rest = isBare ? '\r\n' : `Content-Type: application/json\r\nContent-Length: ${sent.length}\r\n\r\n${sent}`;
-    socket.write(`${method} ${path} HTTP/1.1\r\nHost: localhost\r\n${rest}`);
+    socket.write(`${method} ${path} HTTP/1.1\r\nHost: localhost\r\n${headers === undefined ? '' : `${headers}\r\n`}${rest}`);
     for (let received = ''; ; ) {
       const { value, done } = await chunks.next();
       if (done === true) throw new Error(`${url} closed the connection instead of answering`);
@@ -157,10 +159,12 @@ export async function drainStream({ url }: { readonly url: string }, path: strin
 }
 
 /** Lets wrk ask for random users, whose requests are made before it begins: making them would be a load of its own. */
-export function wrkScript({ path, range }: Step): string {
+export function wrkScript({ path, range, headers = '' }: Step): string {
   const number = range === undefined ? "''" : `math.random(${range.join()})`;
+  const [name, value] = headers.split(': ');
+  const fields = value === undefined ? '' : `['${name}'] = '${value}'`;
   return `local all, n = {}, 0
-init = function() for k = 1, 20000 do all[k] = wrk.format('GET', '${path}' .. ${number}) end end
+init = function() for k = 1, 20000 do all[k] = wrk.format('GET', '${path}' .. ${number}, {${fields}}) end end
 request = function() n = n % #all + 1; return all[n] end\n`;
 }
 
