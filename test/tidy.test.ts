@@ -40,7 +40,6 @@ const testedBy: Readonly<Record<string, string>> = {
   'lib/maintenance.ts': 'test/cli.test.ts',
   'lib/user-store.ts': 'test/helper/user-store-contract.ts',
   'lib/http/body.ts': 'test/http/api.test.ts',
-  'lib/http/certificate.ts': 'test/cli.test.ts',
   'lib/http/conditional.ts': 'test/http/api.test.ts',
   'lib/http/gate.ts': 'test/http/session.test.ts',
   'lib/http/handler.ts': 'test/http/server.test.ts',

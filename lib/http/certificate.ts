@@ -1,8 +1,11 @@
-/** The certificate and its key: read, and checked to belong together, before anything listens. */
+/**
+ * The certificate and its key: read, and checked to belong together, before anything listens; and read again when
+ * they are replaced, without a restart. What does not fit together is never used: what is in use stays.
+ */
 
 import { X509Certificate, createPrivateKey } from 'node:crypto';
 import type { KeyObject } from 'node:crypto';
-import { readFileSync } from 'node:fs';
+import { readFileSync, statSync } from 'node:fs';
 import { join } from 'node:path';
 import { createSecureContext } from 'node:tls';
 import { RegistrarError, messageOf, systemCode } from '../errors.ts';
@@ -32,6 +35,74 @@ export function readCertificate(directory: string, now: Date): Certificate {
   parse(certPath, 'certificate', () => createSecureContext({ cert, key }));
   const daysLeft = Math.floor((Date.parse(x509.validTo) - now.getTime()) / 86_400_000);
   return { cert, key, daysLeft };
+}
+
+export interface CertificateWatchOptions {
+  readonly directory: string;
+  readonly now: () => Date;
+  readonly report: (line: string) => void;
+  /** What is in use. */
+  readonly current: Certificate;
+  /** Takes a certificate into use. */
+  readonly apply: (certificate: Certificate) => void;
+  /** How often the files are looked at; 2 s by default. */
+  readonly everyMs?: number;
+}
+
+export interface CertificateWatch {
+  /** Reads both files now, and says what came of it. */
+  reload(): void;
+  close(): void;
+}
+
+const lookEveryMs = 2000;
+
+/**
+ * Takes a new pair into use as soon as it is whole. Between the new certificate and its new key the two do not fit:
+ * that is tried again at every look, and said at the second, once. It keeps no process alive.
+ */
+export function watchCertificate({ directory, now, report, current, apply, everyMs }: CertificateWatchOptions): CertificateWatch {
+  let inUse = current;
+  let seen: string | undefined;
+  let problem: { readonly text: string; readonly isSaid: boolean } | undefined;
+  const look = (isAsked: boolean): void => {
+    const state = stateOf(directory);
+    if (state === seen && !isAsked) return;
+    try {
+      const found = readCertificate(directory, now());
+      const isSame = found.cert.equals(inUse.cert) && found.key.equals(inUse.key);
+      if (!isSame) apply(found);
+      inUse = found;
+      seen = state;
+      problem = undefined;
+      if (isAsked || !isSame) report(`The certificate ${isSame ? 'is as it was' : 'was replaced'}: it is good for ${found.daysLeft} days`);
+    } catch (error) {
+      const text = messageOf(error);
+      const isAgain = problem?.text === text;
+      const isSaid = isAgain && problem?.isSaid === true;
+      const isToSay = isAsked || (isAgain && !isSaid);
+      problem = { text, isSaid: isSaid || isToSay };
+      if (isToSay) report(`${text}. The certificate in use stays`);
+    }
+  };
+  look(false);
+  const timer = setInterval(look, everyMs ?? lookEveryMs, false);
+  timer.unref();
+  return { reload: () => look(true), close: () => clearInterval(timer) };
+}
+
+/** Changes with either file. */
+function stateOf(directory: string): string {
+  return ['cert.pem', 'key.pem']
+    .map((name) => {
+      try {
+        const { dev, ino, size, mtimeNs, ctimeNs } = statSync(join(directory, name), { bigint: true });
+        return [dev, ino, size, mtimeNs, ctimeNs].join(' ');
+      } catch (error) {
+        return systemCode(error) ?? messageOf(error);
+      }
+    })
+    .join('; ');
 }
 
 function read(path: string, what: string): Buffer {

@@ -87,7 +87,7 @@ export class RateLimiter {
     return standing.remaining > 0 ? { allowed: true, ...standing } : this.#refusal(fullAt, now);
   }
 
-  /** Buckets that are not full. Counted when asked: some tens of microseconds. */
+  /** Buckets that are not full. Counted when asked, which takes a tenth of a millisecond or two. */
   get size(): number {
     const now = this.#now();
     let count = 0;

@@ -9,6 +9,7 @@ import https from 'node:https';
 import { Socket } from 'node:net';
 import type { AddressInfo } from 'node:net';
 import type { Duplex } from 'node:stream';
+import type { SecureContextOptions } from 'node:tls';
 import { RegistrarError, messageOf } from '../errors.ts';
 import type { Certificate } from './certificate.ts';
 import type { Expectation, Handler } from './handler.ts';
@@ -105,6 +106,11 @@ export class HttpServer {
     if (typeof at === 'string') return `${scheme}+unix:${at}`;
     const host = at.family === 'IPv6' ? `[${at.address}]` : at.address;
     return `${scheme}://${host}:${at.port}`;
+  }
+
+  /** For connections from now on; those there are go on with what they have. */
+  setCertificate(certificate: Certificate): void {
+    if (this.#server instanceof https.Server) this.#server.setSecureContext(contextOptions(certificate));
   }
 
   /** Accepts nothing more, answers what is being asked, and resolves when every connection is closed. */
@@ -228,13 +234,14 @@ function plainServer(): Server {
   return http.createServer(serverOptions);
 }
 
-function secureServer({ cert, key }: Certificate): Server {
+function contextOptions({ cert, key }: Certificate): SecureContextOptions {
+  return { cert, key, ciphers, minVersion: 'TLSv1.2' };
+}
+
+function secureServer(certificate: Certificate): Server {
   return https.createServer({
     ...serverOptions,
-    cert,
-    key,
-    ciphers,
-    minVersion: 'TLSv1.2',
+    ...contextOptions(certificate),
     handshakeTimeout: limits.handshakeTimeout,
     ALPNProtocols: ['http/1.1'],
   });
