@@ -18,10 +18,11 @@ async function open(t: TestContext) {
   const next = temporaryDirectory(t);
   makeCertificate(directory);
   makeCertificate(next);
-  let reads = 0;
-  const now = (): Date => (reads++, new Date());
-  const current = readCertificate(directory, now());
   const lines: string[] = [];
+  /** How much had been said when the files were read, each time. */
+  const said: number[] = [];
+  const now = (): Date => (said.push(lines.length), new Date());
+  const current = readCertificate(directory, now());
   const report = (line: string): void => void lines.push(line);
   const server = await HttpServer.listen({
     at: { host: '127.0.0.1', port: 0 },
@@ -57,7 +58,7 @@ async function open(t: TestContext) {
     renameSync(join(directory, `${name}.new`), join(directory, name));
   };
   const [old, young] = [current.cert, readCertificate(next, now()).cert].map((pem) => new X509Certificate(pem).fingerprint256);
-  return { directory, lines, watch, connectTo, seen, put, old, young, reads: () => reads };
+  return { directory, lines, watch, connectTo, seen, put, old, young, said };
 }
 
 test('certificate: a new pair is used for new connections, and those there are go on', async (t) => {
@@ -84,9 +85,12 @@ test('certificate: a new pair is used for new connections, and those there are g
 });
 
 test('certificate: half a pair waits for the other half, and is said once', async (t) => {
-  const { lines, seen, put, old, young } = await open(t);
+  const { lines, said, seen, put, old, young } = await open(t);
+  const before = said.length;
   put('cert.pem');
-  await until(() => lines.length > 0, 'a word');
+  await until(() => said.length >= before + 5, 'five looks');
+  // Not at the first: in a moment the other half may be there.
+  assert.deepEqual(said.slice(before, before + 5), [0, 0, 1, 1, 1]);
   assert.match(lines[0]!, /was not made for the key .*The certificate in use stays/);
   assert.equal(await seen(), old);
   put('key.pem');
@@ -128,11 +132,11 @@ test('certificate: when it is asked for it is read at once, and what came of it 
 });
 
 test('certificate: files that are touched and not changed are nothing to speak of', async (t) => {
-  const { directory, lines, reads } = await open(t);
-  const before = reads();
+  const { directory, lines, said } = await open(t);
+  const before = said.length;
   for (let n = 1; n < 5; n++) {
     utimesSync(join(directory, 'cert.pem'), n, n);
-    await until(() => reads() >= before + n, 'a look');
+    await until(() => said.length >= before + n, 'a look');
   }
   assert.deepEqual(lines, []);
 });
