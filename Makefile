@@ -9,7 +9,7 @@ CERTS ?= certs
 # Node 22.18 and up run TypeScript as it is; Node 20 does with tsx.
 RUN = $(NODE) $(shell $(NODE) -p 'process.features.typescript ? "" : "--import tsx"')
 
-.PHONY: help run cert test check types tidy coverage crash faults compact powercut build bench clean lock race
+.PHONY: help run cert test check types tidy coverage crash faults compact powercut build bench clean lock race timing
 .DEFAULT_GOAL := help
 
 help: ## lists the targets
@@ -82,6 +82,9 @@ compact: node_modules ## compacts a file of USERS=1000000 while it is written to
 powercut: node_modules ## cuts the power of a file system in an image, TRIALS=10 times; as root, with xfsprogs
 	@$(RUN) test/trial/powercut.ts ext4 '$(or $(TRIALS),10)'
 	@$(RUN) test/trial/powercut.ts xfs '$(or $(TRIALS),10)'
+
+timing: node_modules ## whether time tells that a login exists, over TRIALS=10000 failed sign-ins of each kind
+	@$(RUN) test/trial/sign-in-timing.ts '$(or $(TRIALS),10000)'
 
 build: node_modules ## makes dist/: plain JavaScript that runs with no node_modules
 	@rm -rf dist
