@@ -98,6 +98,7 @@ async function serve(args: readonly string[]): Promise<void> {
   let app: App | undefined;
   app = await openApp(config, { report: say, onFailed: (error) => void failSoon(error, () => app) });
   for (const signal of ['SIGINT', 'SIGTERM'] as const) process.on(signal, () => stop(app));
+  process.on('SIGHUP', () => app.reload());
   process.stdout.write(`Registrar listens on ${app.url}\n`);
   if (process.stdout.isTTY && app.isOpen()) process.stdout.write(welcome(app, config.isPlain));
 }

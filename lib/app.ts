@@ -3,9 +3,11 @@
 import { readFileSync } from 'node:fs';
 import { availableParallelism } from 'node:os';
 import { join } from 'node:path';
+import { isLoopback } from './access.ts';
 import type { Config } from './config.ts';
 import { RegistrarError } from './errors.ts';
-import { readCertificate } from './http/certificate.ts';
+import { readCertificate, watchCertificate } from './http/certificate.ts';
+import type { Certificate } from './http/certificate.ts';
 import { parseTrustedProxies } from './http/client-address.ts';
 import type { TrustedProxies } from './http/client-address.ts';
 import { Gate } from './http/gate.ts';
@@ -38,6 +40,8 @@ export interface App {
   readonly file: string;
   /** Whether it asks nobody who they are, as yet. */
   readonly isOpen: () => boolean;
+  /** Reads the certificate anew, and says what came of it. */
+  reload(): void;
   /** Answers what is being asked, finishes writing, lets go of the lock. */
   close(): Promise<void>;
 }
@@ -56,6 +60,9 @@ export async function openApp(config: Config, { report, onFailed }: AppOptions):
   const advised = weakness(config.kdf);
   if (advised !== undefined) {
     report(`WARNING: --kdf ${formatKdf(config.kdf)} makes passwords cheap to guess: OWASP advises ${advised} iterations or more`);
+  }
+  if (config.isPlain && config.socket === undefined && !isLoopback(config.host)) {
+    report(`WARNING: --http on ${config.host}: whoever is on the way reads every password; serve HTTPS, or a proxy on this machine`);
   }
   // Nothing is made yet, and what could not be read would be taken for no token.
   checkDirectory(config.data);
@@ -76,11 +83,15 @@ export async function openApp(config: Config, { report, onFailed }: AppOptions):
     const parts = await openParts(config, { report, onFailed });
     handler = makeHandler(config, parts, admin, trusted, report);
     settle?.resolve(handler);
+    const apply = (replaced: Certificate): void => server.setCertificate(replaced);
+    const watch = certificate && watchCertificate({ directory: config.certs, now, report, current: certificate, apply });
     return {
       url: server.url,
       file: parts.file,
       isOpen: () => !admin.isSet(),
+      reload: () => watch?.reload(),
       close: async () => {
+        watch?.close();
         await server.drain();
         await parts.close();
       },

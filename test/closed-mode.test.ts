@@ -2,12 +2,14 @@
 
 import assert from 'node:assert/strict';
 import { spawnSync } from 'node:child_process';
+import { once } from 'node:events';
 import { existsSync, rmSync, statSync, writeFileSync } from 'node:fs';
 import https from 'node:https';
 import { join } from 'node:path';
 import { test } from 'node:test';
+import { connect } from 'node:tls';
 import { cheap, client, spawnService } from './helper/service.ts';
-import { loader, root, temporaryDirectory, until } from './helper/temporary.ts';
+import { loader, makeCertificate, root, temporaryDirectory, until } from './helper/temporary.ts';
 
 function token(data: string, ...flags: string[]): { status: number | null; stdout: string; stderr: string } {
   return spawnSync(process.execPath, [...loader, 'bin/registrar.ts', 'token', '--data', data, ...flags], { cwd: root, encoding: 'utf8', timeout: 30_000 });
@@ -89,4 +91,34 @@ test('closed mode: on a unix socket, over what a killed process has left there, 
   second.terminate();
   assert.equal(await second.ended, 0);
   assert.equal(existsSync(path), false);
+});
+
+test('closed mode: a certificate is replaced while it serves, by itself or on SIGHUP, and a broken one is not taken', async (t) => {
+  const certs = temporaryDirectory(t);
+  makeCertificate(certs);
+  const service = await spawnService(t, { args: [...cheap, '--certs', certs] });
+  const { port } = new URL(service.url);
+  const fingerprint = async (): Promise<string> => {
+    const socket = connect({ host: '127.0.0.1', port: Number(port), rejectUnauthorized: false });
+    await once(socket, 'secureConnect');
+    const { fingerprint256 } = socket.getPeerX509Certificate() ?? assert.fail();
+    socket.destroy();
+    return fingerprint256;
+  };
+  const first = await fingerprint();
+  const kept = connect({ host: '127.0.0.1', port: Number(port), rejectUnauthorized: false });
+  await once(kept, 'secureConnect');
+  t.after(() => kept.destroy());
+  writeFileSync(join(certs, 'cert.pem'), 'nonsense');
+  service.child.kill('SIGHUP');
+  await until(() => service.stderr().includes('The certificate in use stays'), 'the broken certificate to be reported');
+  assert.equal(await fingerprint(), first);
+  for (const name of ['cert.pem', 'key.pem']) rmSync(join(certs, name));
+  makeCertificate(certs);
+  await until(async () => (await fingerprint()) !== first, 'the new certificate to be noticed');
+  // Who was there before goes on as before.
+  kept.write('OPTIONS * HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n');
+  const [answer] = await once(kept, 'data');
+  assert.match(String(answer), /^HTTP\/1\.1 204 /);
+  assert.equal((await service.ask('/user/')).status, 200);
 });
