@@ -1,0 +1,121 @@
+/**
+ * Writes that are done once, or known not to be. A write whose answer is lost may have been done, may be done yet,
+ * and what it did may have been undone by others before anybody looks, so the record alone cannot tell.
+ *
+ * Every write therefore also writes a receipt, a key that one write at a time of one store has to itself, under the
+ * condition that the receipt is as the write before left it. A repeat is the same transaction, and one that fails
+ * writes the receipt too. So at most one sending of a write is ever carried out, none after the answer to the last,
+ * and the receipt says whether one was. What cannot be answered is `outcome-unknown`, and its receipt is not used again.
+ */
+
+import { randomBytes } from 'node:crypto';
+import { RegistrarError } from '../../errors.ts';
+import { readTransaction } from './answers.ts';
+import type { Found, Response } from './answers.ts';
+import { endOf, get, isUnchanged, put, range, remove, removePrefixBody, transactionBody } from './bodies.ts';
+import type { Compare, Keys, Operation } from './bodies.ts';
+import type { EtcdClient } from './client.ts';
+
+export interface Write {
+  readonly compare: readonly Compare[];
+  readonly success: readonly Operation[];
+  /** What to look at if it is not done. */
+  readonly look: readonly string[];
+}
+
+export type Outcome =
+  /** `responses` to `success`; undefined if the answer was lost, and it was done nevertheless. */
+  | { readonly isDone: true; readonly revision: string; readonly responses: readonly Response[] | undefined }
+  /** Nothing was done and nothing will be; what was looked at is as it is now. */
+  | { readonly isDone: false; readonly found: readonly (Found | undefined)[] };
+
+interface Receipt {
+  readonly key: string;
+  /** That wrote it last. */
+  revision: string;
+  writes: number;
+}
+
+/** A store that ended without clearing its receipts away leaves them so long: nothing is on its way any more by then. */
+const leftMsMin = 24 * 3_600_000;
+const sweptMax = 100;
+
+export class Receipts {
+  readonly #client: EtcdClient;
+  readonly #keys: Keys;
+  readonly #now: () => Date;
+  readonly #prefix: string;
+  readonly #free: Receipt[] = [];
+  #made = 0;
+  /** Some sending may still be on its way. */
+  #isInDoubt = false;
+
+  constructor(client: EtcdClient, keys: Keys, now: () => Date) {
+    this.#client = client;
+    this.#keys = keys;
+    this.#now = now;
+    this.#prefix = `${keys.receipts}${randomBytes(9).toString('base64url')}/`;
+  }
+
+  /** Rejects as the client does. */
+  async write(write: Write, deadline: number): Promise<Outcome> {
+    for (;;) {
+      const receipt = this.#free.pop() ?? { key: `${this.#prefix}${this.#made++}`, revision: '0', writes: 0 };
+      const outcome = await this.#write(write, receipt, deadline);
+      if (outcome !== 'lost') return outcome;
+    }
+  }
+
+  /** 'lost' if the receipt is not as it was left and nothing was done: somebody has removed it. */
+  async #write({ compare, success, look }: Write, receipt: Receipt, deadline: number): Promise<Outcome | 'lost'> {
+    const mark = ++receipt.writes;
+    const line = (sign: '+' | '-'): Operation => put(receipt.key, `${sign}${mark} ${this.#now().toISOString()}`);
+    const done = [...success, line('+')];
+    const looks = [...look, receipt.key].map(get);
+    const body = (isRepeat: boolean): string => {
+      this.#isInDoubt ||= isRepeat;
+      const failure = isRepeat ? [...looks, line('-')] : looks;
+      return transactionBody({ compare: [...compare, isUnchanged(receipt.key, receipt.revision)], success: done, failure });
+    };
+    const { json, isRepeat } = await this.#client.call({ path: '/v3/kv/txn', body, deadline }).catch((error: unknown) => {
+      const isUnknown = error instanceof RegistrarError && error.code === 'outcome-unknown';
+      if (isUnknown) this.#isInDoubt = true;
+      else this.#free.push(receipt);
+      throw error;
+    });
+    const { succeeded, revision, responses } = readTransaction(json);
+    if (succeeded) return this.#settled(receipt, revision, { isDone: true, revision, responses: responses.slice(0, success.length) });
+    const found = responses.slice(0, looks.length).map((response) => response.found[0]);
+    const seen = found.pop();
+    const isAsLeft = (seen?.revision ?? '0') === receipt.revision;
+    const now = isRepeat ? revision : receipt.revision;
+    if (isAsLeft || seen?.value.startsWith(`-${mark} `)) return this.#settled(receipt, now, { isDone: false, found });
+    if (seen?.value.startsWith(`+${mark} `)) return this.#settled(receipt, now, { isDone: true, revision: seen.revision, responses: undefined });
+    if (!isRepeat) return 'lost';
+    throw new RegistrarError('outcome-unknown', `The receipt of a write was removed from etcd: it may or may not have been done`);
+  }
+
+  #settled<T>(receipt: Receipt, revision: string, outcome: T): T {
+    receipt.revision = revision;
+    this.#free.push(receipt);
+    return outcome;
+  }
+
+  /** Removes what stores left that ended without `clear`, some of it. */
+  async sweep(): Promise<void> {
+    const { receipts } = this.#keys;
+    const deadline = this.#client.deadline();
+    const all = readTransaction(await this.#client.transact({ success: [range(receipts, endOf(receipts), sweptMax)] }, deadline));
+    for (const { key, value, revision } of all.responses[0]?.found ?? []) {
+      const written = Date.parse(value.slice(value.indexOf(' ') + 1));
+      if (!(this.#now().getTime() - written > leftMsMin)) continue;
+      await this.#client.transact({ compare: [isUnchanged(key, revision)], success: [remove(key)] }, this.#client.deadline());
+    }
+  }
+
+  /** At the end; what may still be carried out has to find its receipt. */
+  async clear(): Promise<void> {
+    if (this.#isInDoubt || this.#made === 0) return;
+    await this.#client.ask('/v3/kv/deleterange', removePrefixBody(this.#prefix), this.#client.deadline());
+  }
+}
