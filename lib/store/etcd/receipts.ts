@@ -24,10 +24,14 @@ export interface Write {
 }
 
 export type Outcome =
-  /** `responses` to `success`; undefined if the answer was lost, and it was done nevertheless. */
-  | { readonly isDone: true; readonly revision: string; readonly responses: readonly Response[] | undefined }
-  /** Nothing was done and nothing will be; what was looked at is as it is now. */
-  | { readonly isDone: false; readonly found: readonly (Found | undefined)[] };
+  /** At that revision, with the responses to `success`; if that answer was lost, with what is to be seen now. */
+  | { readonly isDone: true; readonly revision: string; readonly responses: readonly Response[]; readonly found?: undefined }
+  | { readonly isDone: true; readonly revision: string; readonly responses?: undefined; readonly found: Looked }
+  /** Nothing was done and nothing will be. */
+  | { readonly isDone: false; readonly responses?: undefined; readonly found: Looked };
+
+/** What was looked at, as it is now. */
+type Looked = readonly (Found | undefined)[];
 
 interface Receipt {
   readonly key: string;
@@ -90,12 +94,12 @@ export class Receipts {
     const isAsLeft = (seen?.revision ?? '0') === receipt.revision;
     const now = isRepeat ? revision : receipt.revision;
     if (isAsLeft || seen?.value.startsWith(`-${mark} `)) return this.#settled(receipt, now, { isDone: false, found });
-    if (seen?.value.startsWith(`+${mark} `)) return this.#settled(receipt, now, { isDone: true, revision: seen.revision, responses: undefined });
+    if (seen?.value.startsWith(`+${mark} `)) return this.#settled(receipt, now, { isDone: true, revision: seen.revision, found });
     if (!isRepeat) return 'lost';
     throw new RegistrarError('outcome-unknown', `The receipt of a write was removed from etcd: it may or may not have been done`);
   }
 
-  #settled<T>(receipt: Receipt, revision: string, outcome: T): T {
+  #settled(receipt: Receipt, revision: string, outcome: Outcome): Outcome {
     receipt.revision = revision;
     this.#free.push(receipt);
     return outcome;

@@ -16,6 +16,7 @@ import type { Found } from './answers.ts';
 import { Keys, get, getBody, isAbsent, isUnchanged, put, remove } from './bodies.ts';
 import { EtcdClient } from './client.ts';
 import type { ClientOptions } from './client.ts';
+import { Creates } from './creates.ts';
 import { Ids } from './ids.ts';
 import { Kdfs } from './kdfs.ts';
 import { listUsers } from './list.ts';
@@ -46,7 +47,8 @@ export interface Health {
 const format = '{"format":"registrar-users","version":1}';
 /** A piece of `lines` and of `records`: some 64 KB. */
 const pieceUsers = 500;
-const arrivalsAtOnce = 64;
+/** Enough to fill the batches that are under way, and the next ones. */
+const arrivalsAtOnce = 480;
 const healthMs = 1_000;
 const healthWaitMs = 1_500;
 
@@ -63,6 +65,7 @@ export class EtcdUserStore implements UserStore {
   readonly #ids: Ids;
   readonly #kdfs: Kdfs;
   readonly #receipts: Receipts;
+  readonly #creates: Creates;
   readonly #report: (line: string) => void;
   /** The last write that was asked for on each login. */
   readonly #queues = new Map<string, Promise<unknown>>();
@@ -75,6 +78,7 @@ export class EtcdUserStore implements UserStore {
     this.#ids = new Ids(client, keys);
     this.#kdfs = new Kdfs(client, keys);
     this.#receipts = new Receipts(client, keys, options.now ?? (() => new Date()));
+    this.#creates = new Creates(this.#receipts, keys);
     this.secrets = new EtcdSecrets(client, keys);
   }
 
@@ -167,14 +171,20 @@ export class EtcdUserStore implements UserStore {
     const ids = arrivals.map(({ id }) => (id !== undefined && kept.delete(id) ? id : undefined));
     const outcomes: CreateOutcome[] = [];
     let next = 0;
+    let failure: { readonly error: unknown } | undefined;
     const work = async (): Promise<void> => {
-      for (let n = next++; n < arrivals.length; n = next++) {
+      for (let n = next++; n < arrivals.length && failure === undefined; n = next++) {
         const arrival = arrivals[n]!;
         const deadline = this.#client.deadline();
-        outcomes[n] = await this.#alone(arrival.login, () => this.#create(arrival, ids[n], deadline));
+        try {
+          outcomes[n] = await this.#alone(arrival.login, () => this.#create(arrival, ids[n], deadline));
+        } catch (error) {
+          failure ??= { error };
+        }
       }
     };
-    await Promise.all(Array.from({ length: arrivalsAtOnce }, work));
+    await Promise.all(Array.from({ length: Math.min(arrivalsAtOnce, arrivals.length) }, work));
+    if (failure !== undefined) throw failure.error;
     return outcomes;
   }
 
@@ -200,17 +210,14 @@ export class EtcdUserStore implements UserStore {
     for (;;) {
       const id = kept ?? (await this.#ids.take(deadline));
       const user = arrived(candidate, id);
-      const [record, entry] = [this.#keys.user(user.login), this.#keys.id(id)];
-      const success = [put(record, encodeRecord(user)), put(entry, user.login)];
-      const done = await this.#receipts.write({ compare: [isAbsent(record), isAbsent(entry)], success, look: [record, entry] }, deadline);
-      if (done.isDone) return { created: true, user };
-      const [owner, sameId] = done.found;
-      if (sameId !== undefined) {
+      const created = await this.#creates.add(user, deadline);
+      if (created.isDone) return { created: true, user };
+      if (created.hasId) {
         this.#report(`etcd: the id ${id} was given before: the counter was put back, and goes ahead again`);
         this.#ids.skipBlock();
         kept = undefined;
       } else if (kept === undefined) this.#ids.giveBack(id);
-      if (owner !== undefined) return { created: false, user: decodeRecord(owner, user.login) };
+      if (created.owner !== undefined) return { created: false, user: decodeRecord(created.owner, user.login) };
     }
   }
 
