@@ -31,6 +31,7 @@ const reach: Readonly<Record<string, readonly string[]>> = {
   'lib/http/router.ts': [],
   'lib/http/': ['lib/http/', 'lib/json.ts', 'lib/errors.ts', 'lib/user.ts', 'lib/registry.ts', 'lib/access.ts'],
   'lib/store/file/': ['lib/store/file/', 'lib/store/cursor.ts', 'lib/store/decide.ts', 'lib/errors.ts', 'lib/user-store.ts'],
+  'lib/store/etcd/': ['lib/store/etcd/', 'lib/store/cursor.ts', 'lib/store/decide.ts', 'lib/errors.ts', 'lib/user-store.ts'],
   'lib/store/': ['lib/store/cursor.ts', 'lib/store/decide.ts', 'lib/errors.ts', 'lib/user.ts', 'lib/user-store.ts'],
 };
 
@@ -57,6 +58,12 @@ const testedBy: Readonly<Record<string, string>> = {
   'lib/session/sessions.ts': 'test/http/session.test.ts',
   'lib/store/cursor.ts': 'test/helper/user-store-contract.ts',
   'lib/store/decide.ts': 'test/helper/user-store-contract.ts',
+  'lib/store/etcd/creates.ts': 'test/store/etcd/store.test.ts',
+  'lib/store/etcd/ids.ts': 'test/store/etcd/store.test.ts',
+  'lib/store/etcd/kdfs.ts': 'test/store/etcd/store.test.ts',
+  'lib/store/etcd/list.ts': 'test/store/etcd/store.test.ts',
+  'lib/store/etcd/member.ts': 'test/store/etcd/client.test.ts',
+  'lib/store/etcd/secrets.ts': 'test/store/etcd/store.test.ts',
   'lib/store/file/beacon.ts': 'test/store/file/lock.test.ts',
   'lib/store/file/failure.ts': 'test/store/file/store.test.ts',
   'lib/store/file/file-system.ts': 'test/store/file/store.test.ts',

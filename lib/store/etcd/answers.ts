@@ -75,7 +75,8 @@ function readResponse(json: unknown): Response {
 
 function readFound(json: unknown): Found {
   const { key, value, mod_revision: revision, create_revision: created } = object(json);
-  return { key: decode(text(key)), value: value === undefined ? '' : decode(text(value)), revision: text(revision), created: text(created) };
+  const written = value === undefined ? '' : decode(text(value));
+  return { key: decode(text(key)), value: written, revision: text(revision), created: text(created) };
 }
 
 function decode(base64: string): string {

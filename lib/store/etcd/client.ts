@@ -47,7 +47,7 @@ interface Standing {
   timer?: NodeJS.Timeout;
 }
 
-export const waitMsMaxDefault = 2_700;
+const waitMsMaxDefault = 2_700;
 /** Three members can be asked before the deadline: a cluster of three that has lost one has one that can answer. */
 const attemptsMin = 3;
 const remainingMsMin = 20;
@@ -70,7 +70,7 @@ export class EtcdClient {
     const { tls = {}, user, password = '', waitMsMax = waitMsMaxDefault, report = () => undefined } = options;
     const credentials: Credentials | undefined = user === undefined ? undefined : { user, password };
     const urls = [...new Set(options.endpoints.map(checkEndpoint))];
-    if (urls.length === 0) throw new RegistrarError('usage', 'No member of etcd is named: give at least one address, as in https://10.0.0.1:2379');
+    if (urls.length === 0) throw new RegistrarError('usage', 'No member of etcd is named: give an address, as in https://10.0.0.1:2379');
     this.#standings = urls.map((url) => ({ member: new Member(url, tls, credentials), againMs: 0, isReported: false }));
     this.#waitMsMax = waitMsMax;
     this.#report = report;
@@ -92,7 +92,9 @@ export class EtcdClient {
     let cause: unknown;
     for (let pauseMs = pauseMsMin; ; ) {
       if (this.#isClosed) throw this.#failed(isRepeat, new Error('the store was closed'));
-      if (deadline - performance.now() < remainingMsMin) throw this.#failed(isRepeat, cause ?? new Error('it waited for its turn until its deadline'));
+      if (deadline - performance.now() < remainingMsMin) {
+        throw this.#failed(isRepeat, cause ?? new Error('it waited too long for its turn'));
+      }
       const standing = this.#choose(asked);
       if (standing === undefined) {
         asked.clear();
@@ -176,7 +178,9 @@ export class EtcdClient {
       if (standing.againMs === 0) return;
       if (attempt.kind === 'answered') return this.#up(standing);
       standing.againMs = Math.min(standing.againMs * 2, probeMsMax);
-      if (!standing.isReported) this.#report(`etcd: ${standing.member.url} does not answer (${why}): the others are asked until it does`);
+      if (!standing.isReported) {
+        this.#report(`etcd: ${standing.member.url} does not answer (${why}): it is passed over until it does`);
+      }
       standing.isReported = true;
       later();
     };
@@ -185,14 +189,14 @@ export class EtcdClient {
 
   #failed(isRepeat: boolean, cause: unknown): RegistrarError {
     const options = { cause, retryAfterSeconds: 1 };
-    if (isRepeat) return new RegistrarError('outcome-unknown', `${silent}: it may or may not have been done; look, or send it again`, options);
+    if (isRepeat) return new RegistrarError('outcome-unknown', `${silent}: ${unknown}`, options);
     return new RegistrarError('unavailable', `${silent}: nothing was changed; try again`, options);
   }
 
   #refused(isRepeat: boolean, { status, text }: Refusal): RegistrarError {
     const cause = new Error(`etcd: ${status} ${text}`);
     const isFull = /database space exceeded/.test(text);
-    if (isRepeat) return new RegistrarError('outcome-unknown', 'It may or may not have been done: look, or send it again', { cause });
+    if (isRepeat) return new RegistrarError('outcome-unknown', `etcd, which keeps the users, failed: ${unknown}`, { cause });
     if (isFull) return new RegistrarError('storage-full', `${noRoom}: nothing was changed`, { cause });
     this.#report(`etcd refuses what it is asked: ${status} ${text}`);
     return new RegistrarError('unavailable', 'etcd, which keeps the users, refuses the request: the log of the service says why', { cause });
@@ -201,6 +205,7 @@ export class EtcdClient {
 
 type Refusal = Extract<Attempt, { kind: 'refused' }>;
 
+const unknown = 'it may or may not have been done; look, or send it again';
 const silent = 'etcd, which keeps the users, does not answer in time';
 const noRoom = 'etcd has no room left (its NOSPACE alarm): compact, defragment and disarm it, or raise its quota';
 
@@ -225,7 +230,8 @@ function checkEndpoint(text: string): string {
     throw new RegistrarError('usage', `"${text}" is no address of a member of etcd: write it as in https://10.0.0.1:2379`);
   }
   if (url.protocol === 'http:' && !/^(?:localhost|127(?:\.\d+){3}|\[::1\])$/.test(url.hostname)) {
-    throw new RegistrarError('usage', `"${text}" is plain http, which is for this machine's own addresses only: the hashes of passwords go over it; use https`);
+    const why = `is plain http, which is for this machine's own addresses only, since hashes of passwords go over it`;
+    throw new RegistrarError('usage', `"${text}" ${why}: use https`);
   }
   return url.origin;
 }

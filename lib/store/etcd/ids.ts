@@ -107,7 +107,8 @@ export class Ids {
 export function readCounter(value: string): number {
   const next = Number(/^([1-9]\d{0,15}) /.exec(value)?.[1]);
   if (!Number.isSafeInteger(next)) {
-    throw new RegistrarError('corrupt', 'Cannot read the counter of ids in etcd, "next-id" under the prefix: it has to be a number above every id ever given, and a blank');
+    const rule = 'it has to be a number above every id ever given, and a blank';
+    throw new RegistrarError('corrupt', `Cannot read the counter of ids in etcd, "next-id" under the prefix: ${rule}`);
   }
   return next;
 }

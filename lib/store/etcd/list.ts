@@ -31,7 +31,8 @@ const widening = 4;
 export async function listUsers(client: EtcdClient, keys: Keys, after: number, limit: number, deadline: number): Promise<Piece> {
   const entries = await listIds(client, keys, after + 1, limit + 1, deadline);
   const asked = entries.slice(0, limit);
-  const chunks = Array.from({ length: Math.ceil(asked.length / operationsMax) }, (_, n) => asked.slice(n * operationsMax, (n + 1) * operationsMax));
+  const chunks: Entry[][] = [];
+  for (let n = 0; n < asked.length; n += operationsMax) chunks.push(asked.slice(n, n + operationsMax));
   const listed = await Promise.all(chunks.map(async (chunk): Promise<Listed[]> => {
     const success: Operation[] = chunk.map(({ login }) => get(keys.user(login)));
     const { responses } = readTransaction(await client.transact({ success }, deadline));

@@ -4,7 +4,7 @@
  *
  * Every write therefore also writes a receipt, a key that one write at a time of one store has to itself, under the
  * condition that the receipt is as the write before left it. A repeat is the same transaction, and one that fails
- * writes the receipt too. So at most one sending of a write is ever carried out, none after the answer to the last,
+ * writes the receipt too if nobody has. So at most one sending of a write is ever carried out, none after the answer to the last,
  * and the receipt says whether one was. What cannot be answered is `outcome-unknown`, and its receipt is not used again.
  */
 
@@ -12,7 +12,7 @@ import { randomBytes } from 'node:crypto';
 import { RegistrarError } from '../../errors.ts';
 import { readTransaction } from './answers.ts';
 import type { Found, Response } from './answers.ts';
-import { endOf, get, isUnchanged, put, range, remove, removePrefixBody, transactionBody } from './bodies.ts';
+import { endOf, get, isUnchanged, nested, put, range, remove, removePrefixBody, transactionBody } from './bodies.ts';
 import type { Compare, Keys, Operation } from './bodies.ts';
 import type { EtcdClient } from './client.ts';
 
@@ -78,8 +78,9 @@ export class Receipts {
     const looks = [...look, receipt.key].map(get);
     const body = (isRepeat: boolean): string => {
       this.#isInDoubt ||= isRepeat;
-      const failure = isRepeat ? [...looks, line('-')] : looks;
-      return transactionBody({ compare: [...compare, isUnchanged(receipt.key, receipt.revision)], success: done, failure });
+      const isLeft = isUnchanged(receipt.key, receipt.revision);
+      const failure = isRepeat ? [...looks, nested({ compare: [isLeft], success: [line('-')] })] : looks;
+      return transactionBody({ compare: [...compare, isLeft], success: done, failure });
     };
     const { json, isRepeat } = await this.#client.call({ path: '/v3/kv/txn', body, deadline }).catch((error: unknown) => {
       const isUnknown = error instanceof RegistrarError && error.code === 'outcome-unknown';
@@ -92,9 +93,9 @@ export class Receipts {
     const found = responses.slice(0, looks.length).map((response) => response.found[0]);
     const seen = found.pop();
     const isAsLeft = (seen?.revision ?? '0') === receipt.revision;
-    const now = isRepeat ? revision : receipt.revision;
-    if (isAsLeft || seen?.value.startsWith(`-${mark} `)) return this.#settled(receipt, now, { isDone: false, found });
-    if (seen?.value.startsWith(`+${mark} `)) return this.#settled(receipt, now, { isDone: true, revision: seen.revision, found });
+    if (isAsLeft) return this.#settled(receipt, isRepeat ? revision : receipt.revision, { isDone: false, found });
+    if (seen?.value.startsWith(`-${mark} `)) return this.#settled(receipt, seen.revision, { isDone: false, found });
+    if (seen?.value.startsWith(`+${mark} `)) return this.#settled(receipt, seen.revision, { isDone: true, revision: seen.revision, found });
     if (!isRepeat) return 'lost';
     throw new RegistrarError('outcome-unknown', `The receipt of a write was removed from etcd: it may or may not have been done`);
   }

@@ -14,9 +14,10 @@ export function encodeRecord({ id, login, registered, version, changed, kdf, pas
 /** @param login whose key it was found under. */
 export function decodeRecord({ key: name, value }: Found, login: string): StoredUser {
   const { id, login: own, registered, version, changed, kdf, password, key } = parse(name, value);
-  const isWhole =
-    isCount(id) && own === login && typeof registered === 'string' && isCount(version) && typeof kdf === 'string' && typeof password === 'string';
-  if (!isWhole || !isTextOrAbsent(changed) || !isTextOrAbsent(key)) throw damaged(name, 'it is no whole record of this user');
+  const isUser = isCount(id) && own === login && typeof registered === 'string' && isCount(version) && isTextOrAbsent(changed);
+  if (!isUser || typeof kdf !== 'string' || typeof password !== 'string' || !isTextOrAbsent(key)) {
+    throw damaged(name, 'it is no whole record of this user');
+  }
   return {
     id, login, registered, version, ...(changed === undefined ? {} : { changed }), kdf, password, ...(key === undefined ? {} : { key }),
   };

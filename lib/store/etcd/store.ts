@@ -85,14 +85,17 @@ export class EtcdUserStore implements UserStore {
   /** Rejects with `usage` if the options cannot be right, `cannot-start` if etcd cannot be asked or holds something else. */
   static async open(options: EtcdUserStoreOptions): Promise<EtcdUserStore> {
     const { prefix = '/registrar/' } = options;
-    if (!/^[!-~]*\/$/.test(prefix)) throw new RegistrarError('usage', `"${prefix}" is no prefix of keys: it ends in a slash, and is ASCII without blanks`);
+    if (!/^[!-~]*\/$/.test(prefix)) {
+      throw new RegistrarError('usage', `"${prefix}" is no prefix of keys: it ends in a slash, and is ASCII without blanks`);
+    }
     const keys = new Keys(prefix);
     const client = new EtcdClient(options, keys.format);
     try {
       await checkFormat(client, keys);
     } catch (error) {
       client.close();
-      const why = error instanceof RegistrarError && error.cause !== undefined ? `${messageOf(error)} (${messageOf(error.cause)})` : messageOf(error);
+      const cause = error instanceof RegistrarError && error.cause !== undefined ? ` (${messageOf(error.cause)})` : '';
+      const why = `${messageOf(error)}${cause}`;
       throw new RegistrarError('cannot-start', `Cannot use etcd at ${options.endpoints.join(', ')}: ${why}`, { cause: error });
     }
     const store = new EtcdUserStore(client, keys, options);
@@ -192,7 +195,9 @@ export class EtcdUserStore implements UserStore {
   health(): Promise<Health> {
     const now = performance.now();
     if (this.#health === undefined || now - this.#health.at > healthMs) {
-      const asked = this.#client.trouble(healthWaitMs).then((reason) => (reason === undefined ? { ready: true } : { ready: false, reason }));
+      const asked = this.#client
+        .trouble(healthWaitMs)
+        .then((reason) => (reason === undefined ? { ready: true } : { ready: false, reason }));
       this.#health = { at: now, asked };
     }
     return this.#health.asked;
@@ -264,5 +269,6 @@ async function checkFormat(client: EtcdClient, keys: Keys): Promise<void> {
   const transaction = { compare: [isAbsent(keys.format)], success: [put(keys.format, format)], failure: [get(keys.format)] };
   const { succeeded, responses } = readTransaction(await client.transact(transaction, client.deadline()));
   const there = responses[0]?.found[0]?.value;
-  if (!succeeded && there !== format) throw new RegistrarError('cannot-start', `"${keys.format}" is ${there ?? 'gone'}, where ${format} should be`);
+  if (succeeded || there === format) return;
+  throw new RegistrarError('cannot-start', `"${keys.format}" is ${there ?? 'gone'}, where ${format} should be`);
 }
