@@ -30,15 +30,17 @@ export interface Gateway {
 
 export async function startGateway(t: Pick<TestContext, 'after'>, target: string): Promise<Gateway> {
   const held: (() => Promise<string>)[] = [];
-  const forward = async (incoming: IncomingMessage, body: string): Promise<{ status: number; text: string }> => {
+  const forward = async (incoming: IncomingMessage, body: string): Promise<{ status: number; text: string } | undefined> => {
     const { 'content-type': type, authorization } = incoming.headers;
     const headers = { 'Content-Length': Buffer.byteLength(body), ...(type && { 'Content-Type': type }), ...(authorization && { Authorization: authorization }) };
     const request = httpRequest(target + incoming.url, { method: 'POST', agent: false, headers });
     request.end(body);
-    const [response] = await once(request, 'response');
+    // Nothing comes back from a member that is killed.
+    const response: IncomingMessage | undefined = await once(request, 'response').then(([first]) => first, () => undefined);
+    if (response === undefined) return undefined;
     let text = '';
     for await (const chunk of response.setEncoding('utf8')) text += chunk;
-    return { status: response.statusCode, text };
+    return { status: response.statusCode ?? 0, text };
   };
   const server = createServer(async (incoming, response) => {
     let body = '';
@@ -48,13 +50,13 @@ export async function startGateway(t: Pick<TestContext, 'after'>, target: string
     const fate = await gateway.fate(asked);
     if (fate === 'hang') return;
     if (fate === 'hold') {
-      held.push(async () => (await forward(incoming, body)).text);
+      held.push(async () => (await forward(incoming, body))?.text ?? '');
       return void incoming.socket.destroy();
     }
     if (typeof fate === 'object') return void response.writeHead(fate.status, { 'Content-Type': 'application/json' }).end(fate.body);
-    const { status, text } = await forward(incoming, body);
-    if (fate === 'lose') return void incoming.socket.destroy();
-    response.writeHead(status, { 'Content-Type': 'application/json' }).end(text);
+    const answer = await forward(incoming, body);
+    if (answer === undefined || fate === 'lose') return void incoming.socket.destroy();
+    response.writeHead(answer.status, { 'Content-Type': 'application/json' }).end(answer.text);
   });
   server.listen(0, '127.0.0.1');
   await once(server, 'listening');

@@ -34,6 +34,8 @@ export interface Tls {
 /** A member is given so many connections; what is above that waits for one. */
 const connectionsMax = 128;
 
+const noToken = Promise.resolve('');
+
 /** The texts of gRPC that mean: with another token it would do. Nothing was carried out. */
 const staleToken = /invalid auth token|user name is empty|revision of auth store is old/;
 
@@ -58,14 +60,21 @@ export class Member {
   /** @param waitMs from when it has a connection to use, new or kept. @param deadline in the time of `performance.now()`. */
   async post(path: string, body: string, waitMs: number, deadline: number): Promise<Attempt> {
     for (let tries = 0; ; tries++) {
-      const token = await this.#authenticate(waitMs, deadline);
-      if (typeof token !== 'string') return token;
+      const asked = this.#authenticate(waitMs, deadline);
+      const token = await asked;
+      const forget = (): void => {
+        if (this.#token === asked) this.#token = undefined;
+      };
+      if (typeof token !== 'string') {
+        forget();
+        return token;
+      }
       const attempt = await this.#send(path, body, token, waitMs, deadline);
       if (attempt.kind === 'answered') return attempt;
       const isStale = attempt.kind === 'refused' && staleToken.test(attempt.text);
       // A token that this member has not heard of yet keeps a request waiting for ever, and some versions of etcd
       // close the connection instead of refusing a token.
-      if (isStale || attempt.kind === 'unanswered') this.#token = undefined;
+      if (isStale || attempt.kind === 'unanswered') forget();
       if (!isStale || this.#credentials === undefined || tries > 0) return attempt;
     }
   }
@@ -75,12 +84,9 @@ export class Member {
   }
 
   /** The token, empty where none is needed; or why there is none, in which case nothing else was sent. */
-  async #authenticate(waitMs: number, deadline: number): Promise<string | Attempt> {
-    if (this.#credentials === undefined) return '';
-    const asked = (this.#token ??= this.#askForToken(this.#credentials, waitMs, deadline));
-    const token = await asked;
-    if (typeof token !== 'string' && this.#token === asked) this.#token = undefined;
-    return token;
+  #authenticate(waitMs: number, deadline: number): Promise<string | Attempt> {
+    if (this.#credentials === undefined) return noToken;
+    return (this.#token ??= this.#askForToken(this.#credentials, waitMs, deadline));
   }
 
   async #askForToken({ user, password }: Credentials, waitMs: number, deadline: number): Promise<string | Attempt> {
