@@ -199,7 +199,7 @@ export class EtcdClient {
     if (isRepeat) return new RegistrarError('outcome-unknown', `etcd, which keeps the users, failed: ${unknown}`, { cause });
     if (isFull) return new RegistrarError('storage-full', `${noRoom}: nothing was changed`, { cause });
     this.#report(`etcd refuses what it is asked: ${status} ${text}`);
-    return new RegistrarError('unavailable', 'etcd, which keeps the users, refuses the request: the log of the service says why', { cause });
+    return new RegistrarError('unavailable', 'etcd, which keeps the users, refuses what it is asked: the log says why', { cause });
   }
 }
 
