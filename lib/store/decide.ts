@@ -13,7 +13,7 @@ export interface Decision<T> {
 }
 
 /** Half of what 48 bits hold: an id from elsewhere must not be the last that there is. */
-const keptIdMax = 2 ** 47;
+export const keptIdMax = 2 ** 47;
 
 export function decideCreate(
   { login, registered, kdf, password, key }: Candidate,

@@ -6,6 +6,7 @@
 
 import { randomBytes } from 'node:crypto';
 import { RegistrarError } from '../../errors.ts';
+import { keptIdMax } from '../decide.ts';
 import { readOne, readTransaction } from './answers.ts';
 import { get, getBody, isUnchanged, put } from './bodies.ts';
 import type { Keys } from './bodies.ts';
@@ -62,10 +63,11 @@ export class Ids {
    * @param wanted distinct.
    */
   async reserve(wanted: readonly number[], deadline: number): Promise<ReadonlySet<number>> {
-    if (wanted.length === 0) return new Set();
-    const highest = wanted.reduce((max, id) => Math.max(max, id), 0);
+    const fit = wanted.filter((id) => id <= keptIdMax);
+    if (fit.length === 0) return new Set();
+    const highest = fit.reduce((max, id) => Math.max(max, id), 0);
     const from = await this.#raise((next) => (highest < next ? undefined : highest + 1), deadline);
-    return new Set(from === undefined ? [] : wanted.filter((id) => id >= from));
+    return new Set(from === undefined ? [] : fit.filter((id) => id >= from));
   }
 
   async #fill(deadline: number): Promise<void> {

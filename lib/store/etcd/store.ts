@@ -7,10 +7,10 @@
  */
 
 import { RegistrarError, messageOf } from '../../errors.ts';
-import type { Candidate, CreateOutcome, Expected, Replacement, StoredUser } from '../../user-store.ts';
-import type { UserLines, UserPage, UserStore, UserView } from '../../user-store.ts';
+import type { Arrival, Candidate, CreateOutcome, Expected, Replacement, StoredUser } from '../../user-store.ts';
+import type { UserLines, UserPage, UserRecords, UserStore, UserView } from '../../user-store.ts';
 import { decodeCursor, encodeCursor } from '../cursor.ts';
-import { decideCreate, decideRemove, decideReplace } from '../decide.ts';
+import { decideArrival, decideCreate, decideRemove, decideReplace } from '../decide.ts';
 import { readOne, readTransaction } from './answers.ts';
 import type { Found } from './answers.ts';
 import { Keys, get, getBody, isAbsent, isUnchanged, put, remove } from './bodies.ts';
@@ -29,13 +29,6 @@ export interface EtcdUserStoreOptions extends ClientOptions {
   /** Of all keys: stores with different prefixes have nothing to do with each other. */
   readonly prefix?: string;
   readonly now?: () => Date;
-}
-
-/** A user from elsewhere. `id`, `version`, `changed` are kept if they can be. */
-export interface Arrival extends Candidate {
-  readonly id?: number;
-  readonly version?: number;
-  readonly changed?: string;
 }
 
 export interface Health {
@@ -105,7 +98,8 @@ export class EtcdUserStore implements UserStore {
 
   create(candidate: Candidate): Promise<CreateOutcome> {
     const deadline = this.#client.deadline();
-    return this.#alone(candidate.login, () => this.#create(candidate, undefined, deadline));
+    const toUser = (id: number): StoredUser => decideCreate(candidate, undefined, id).outcome.user;
+    return this.#alone(candidate.login, () => this.#create(candidate.kdf, toUser, undefined, deadline));
   }
 
   async find(login: string): Promise<StoredUser | undefined> {
@@ -158,7 +152,7 @@ export class EtcdUserStore implements UserStore {
     return { bytes: Buffer.from(listed.map(({ found }) => `${publicJson(found)}\n`).join(''), 'utf8'), next };
   }
 
-  async records(after: string | undefined): Promise<{ readonly users: readonly StoredUser[]; readonly next: string | undefined }> {
+  async records(after: string | undefined): Promise<UserRecords> {
     const { listed, next } = await this.#list(after, pieceUsers);
     return { users: listed.map(({ user }) => user), next };
   }
@@ -180,7 +174,8 @@ export class EtcdUserStore implements UserStore {
         const arrival = arrivals[n]!;
         const deadline = this.#client.deadline();
         try {
-          outcomes[n] = await this.#alone(arrival.login, () => this.#create(arrival, ids[n], deadline));
+          const toUser = (id: number): StoredUser => decideArrival({ ...arrival, id }, undefined, id).outcome.user;
+          outcomes[n] = await this.#alone(arrival.login, () => this.#create(arrival.kdf, toUser, ids[n], deadline));
         } catch (error) {
           failure ??= { error };
         }
@@ -209,12 +204,12 @@ export class EtcdUserStore implements UserStore {
     this.#client.close();
   }
 
-  /** @param kept the arrival's own id, if it can be kept. */
-  async #create(candidate: Arrival, kept: number | undefined, deadline: number): Promise<CreateOutcome> {
-    await this.#kdfs.add(candidate.kdf, deadline);
+  /** @param kept the id that an arrival brings along, if it can be kept. */
+  async #create(kdf: string, toUser: (id: number) => StoredUser, kept: number | undefined, deadline: number): Promise<CreateOutcome> {
+    await this.#kdfs.add(kdf, deadline);
     for (;;) {
       const id = kept ?? (await this.#ids.take(deadline));
-      const user = arrived(candidate, id);
+      const user = toUser(id);
       const created = await this.#creates.add(user, deadline);
       if (created.isDone) return { created: true, user };
       if (created.hasId) {
@@ -255,13 +250,6 @@ export class EtcdUserStore implements UserStore {
 
 function readCurrent(found: Found | undefined, login: string): Current {
   return found === undefined ? { user: undefined, revision: '0' } : { user: decodeRecord(found, login), revision: found.revision };
-}
-
-/** What a create comes to, with what an arrival brings along. */
-function arrived(arrival: Arrival, id: number): StoredUser {
-  const { user } = decideCreate(arrival, undefined, id).outcome;
-  const { version = 1, changed } = arrival;
-  return { ...user, version, ...(changed === undefined ? {} : { changed }) };
 }
 
 /** Asks that the prefix be a store's of this format, or nobody's, and makes it one. */
