@@ -1,0 +1,195 @@
+/** Leaders killed, quorums lost, members cut off, quotas full: a little of each; more with `make etcd-trials TRIALS=50`. */
+
+import assert from 'node:assert/strict';
+import { execFile } from 'node:child_process';
+import { test } from 'node:test';
+import type { TestContext } from 'node:test';
+import { promisify } from 'node:util';
+import { RegistrarError } from '../../../lib/errors.ts';
+import { EtcdUserStore } from '../../../lib/store/etcd/store.ts';
+import type { EtcdUserStoreOptions } from '../../../lib/store/etcd/store.ts';
+import { Cluster, newPrefix, withoutEtcd } from '../../helper/etcd-cluster.ts';
+import { cannotUnshare, testIf } from '../../helper/possible.ts';
+import { loader, root, until, without } from '../../helper/temporary.ts';
+import { findLies, runLoad } from '../../helper/user-history.ts';
+import type { Load } from '../../helper/user-history.ts';
+import { candidate } from '../../helper/user-store-contract.ts';
+
+const skip = withoutEtcd;
+const trials = Number(process.env.TRIALS ?? 2);
+const operations = Math.max(2_000, trials * 500);
+
+async function open(t: TestContext, options: EtcdUserStoreOptions): Promise<EtcdUserStore> {
+  const store = await EtcdUserStore.open(options);
+  t.after(() => store.close());
+  return store;
+}
+
+async function openThree(t: TestContext, cluster: Cluster): Promise<EtcdUserStore[]> {
+  const prefix = newPrefix();
+  return Promise.all([1, 2, 3].map(() => open(t, { endpoints: cluster.endpoints, prefix })));
+}
+
+async function startCluster(t: TestContext, ...args: Parameters<typeof Cluster.start>): Promise<Cluster> {
+  const cluster = await Cluster.start(...args);
+  t.after(() => cluster.stop());
+  return cluster;
+}
+
+const someLogins = (count: number): string[] => Array.from({ length: count }, (_, n) => `user${n}`);
+const median = (values: readonly number[]): number => values.toSorted((a, b) => a - b)[Math.floor(values.length / 2)] ?? NaN;
+
+function describeLoad({ history, errors }: Load): string {
+  return `${history.length} operations; not done: ${[...errors].map(([name, count]) => `${count} ${name}`).join(', ') || 'none'}`;
+}
+
+/** Nothing may fail but with what says that nothing was done, or that nobody knows. */
+function assertExplained({ errors }: Load): void {
+  const known = new Set(['unavailable to a read', 'unavailable to a write', 'outcome-unknown to a write']);
+  assert.deepEqual([...errors.keys()].filter((name) => !known.has(name)), []);
+}
+
+test(`etcd: ${operations} operations of three stores on the same users are one history`, { skip }, async (t) => {
+  const stores = await openThree(t, await startCluster(t));
+  const load = await runLoad(stores, { logins: someLogins(Math.ceil(operations / 60)), clients: 48, operations });
+  assert.deepEqual(findLies(load.history), []);
+  assert.equal(load.errors.size, 0, describeLoad(load));
+  t.diagnostic(describeLoad(load));
+});
+
+test(`etcd: a store that reads of one member what may be old is found out`, { skip }, async (t) => {
+  const stores = await openThree(t, await startCluster(t));
+  // The fault: what was read is remembered for a moment, as a cache in front of the store would.
+  const cached = new Map<string, { at: number; found: ReturnType<EtcdUserStore['find']> }>();
+  const faulty: EtcdUserStore = Object.assign(Object.create(stores[0]!), {
+    create: (...args: Parameters<EtcdUserStore['create']>) => stores[0]!.create(...args),
+    replace: (...args: Parameters<EtcdUserStore['replace']>) => stores[0]!.replace(...args),
+    remove: (...args: Parameters<EtcdUserStore['remove']>) => stores[0]!.remove(...args),
+    find: (login: string) => {
+      const known = cached.get(login);
+      if (known !== undefined && performance.now() - known.at < 50) return known.found;
+      const found = stores[0]!.find(login);
+      cached.set(login, { at: performance.now(), found });
+      return found;
+    },
+  });
+  const { history } = await runLoad([stores[1]!, stores[2]!, faulty], { logins: someLogins(5), clients: 12, operations: 600 });
+  assert.notDeepEqual(findLies(history), []);
+});
+
+test(`etcd: the leader is killed under load ${trials} times, and nothing that was acknowledged is lost, nothing is there twice`, { skip }, async (t) => {
+  const cluster = await startCluster(t);
+  const stores = await openThree(t, cluster);
+  let isOver = false;
+  const loading = runLoad(stores, { logins: someLogins(40 * trials), clients: 24, until: () => isOver });
+  const times: { electedMs: number; killedAt: number; electedAt: number }[] = [];
+  try {
+    for (let n = 0; n < trials; n++) {
+      const leader = await cluster.leader();
+      const old = await cluster.leaderOf(leader);
+      const killedAt = performance.now();
+      await cluster.kill(leader);
+      const others = cluster.members.filter((member) => member !== leader);
+      await until(async () => {
+        const leaders = await Promise.all(others.map((member) => cluster.leaderOf(member)));
+        return leaders.some((now) => now !== undefined && now !== old);
+      }, 'another leader');
+      const electedAt = performance.now();
+      times.push({ electedMs: electedAt - killedAt, killedAt, electedAt });
+      cluster.launch(leader);
+      await cluster.ready();
+    }
+  } finally {
+    isOver = true;
+  }
+  const load = await loading;
+  assert.deepEqual(findLies(load.history), []);
+  assertExplained(load);
+  const successMs = times.map(({ electedAt }) => load.successes.find((at) => at >= electedAt)! - electedAt);
+  assert.ok(successMs.every((ms) => ms >= 0), 'a write succeeds after every election');
+  t.diagnostic(describeLoad(load));
+  const round = (values: readonly number[]): string => `median ${Math.round(median(values))} ms, max ${Math.round(Math.max(...values))} ms`;
+  t.diagnostic(`election: ${round(times.map(({ electedMs }) => electedMs))}; from then to the first success: ${round(successMs)}`);
+});
+
+test('etcd: without a quorum everything is rejected before etcd itself would say so, nothing succeeds, and it heals by itself', { skip }, async (t) => {
+  const cluster = await startCluster(t);
+  const store = await open(t, { endpoints: cluster.endpoints, prefix: newPrefix() });
+  const { user } = await store.create(candidate('alice'));
+  assert.deepEqual(await store.health(), { ready: true });
+  const [first, second] = cluster.members;
+  // One is gone, and one hangs with its connections open.
+  await cluster.kill(first!);
+  second!.child!.kill('SIGSTOP');
+  const waits: number[] = [];
+  const rejects = async (run: () => Promise<unknown>): Promise<string> => {
+    const from = performance.now();
+    const outcome = await run().then(() => 'success', (error: unknown) => (error instanceof RegistrarError ? error.code : String(error)));
+    waits.push(performance.now() - from);
+    return outcome;
+  };
+  const codes = await Promise.all([
+    rejects(() => store.find('alice')), rejects(async () => store.view('alice')), rejects(() => store.page(undefined, 5)),
+    rejects(() => store.create(candidate('bob'))), rejects(() => store.replace(user, { kdf: 'x', password: 'y' })), rejects(() => store.remove(user, 'now')),
+    ...Array.from({ length: 5 }, () => rejects(() => store.create(candidate('carol')))),
+  ]);
+  assert.deepEqual([...new Set(codes)].sort().filter((code) => code !== 'outcome-unknown'), ['unavailable']);
+  assert.deepEqual(codes.slice(0, 3), ['unavailable', 'unavailable', 'unavailable']);
+  assert.ok(Math.max(...waits) < 5_000, `${Math.max(...waits)} ms, and etcd says so after 7 s`);
+  assert.equal((await store.health()).ready, false);
+  t.diagnostic(`rejected after ${Math.round(Math.max(...waits))} ms at most`);
+  second!.child!.kill('SIGCONT');
+  cluster.launch(first!);
+  await until(() => store.find('alice').then(() => true, () => false), 'it is back');
+  assert.deepEqual(await store.find('alice'), user);
+  await until(async () => (await store.health()).ready, 'it is ready');
+  // What was of unknown outcome may have been done, once.
+  const { created, user: carol } = await store.create(candidate('carol'));
+  assert.ok(created || codes.slice(6).includes('outcome-unknown'));
+  const users = (await store.records(undefined)).users;
+  assert.equal(new Set(users.map(({ id }) => id)).size, users.length);
+  assert.deepEqual(users.filter(({ login }) => login === 'carol'), [carol]);
+});
+
+test('etcd: a full quota is "storage-full", reads go on, and it heals when the alarm is disarmed', { skip }, async (t) => {
+  const cluster = await startCluster(t, { members: 1, args: ['--quota-backend-bytes', String(4 << 20)] });
+  const store = await open(t, { endpoints: cluster.endpoints, prefix: newPrefix() });
+  const { user } = await store.create(candidate('alice'));
+  const base64 = (text: string): string => Buffer.from(text).toString('base64');
+  // Somebody else's data fills it.
+  const filler = base64('x'.repeat(500_000));
+  await assert.rejects(async () => {
+    for (let n = 0; n < 100; n++) await cluster.ask('/v3/kv/put', { key: base64('/filler'), value: filler });
+  }, /database space exceeded/);
+  const isFull = (error: unknown): boolean => error instanceof RegistrarError && error.code === 'storage-full';
+  await assert.rejects(store.create(candidate('bob')), isFull);
+  await assert.rejects(store.replace(user, { kdf: 'pbkdf2:sha256:1', password: 'x$y', changed: 'now' }), isFull);
+  await assert.rejects(store.remove(user, 'now'), isFull);
+  await assert.rejects(store.createMany([candidate('carol')]), isFull);
+  assert.deepEqual(await store.find('alice'), user);
+  assert.equal((await store.view('alice'))?.id, user.id);
+  assert.equal((await store.page(undefined, 10)).users.length, 1);
+  const health = await store.health();
+  assert.equal(health.ready, false);
+  assert.match(health.reason ?? '', /NOSPACE/);
+  // What an operator does: compact, defragment, disarm.
+  const { header } = await cluster.ask('/v3/kv/range', { key: base64('/filler') });
+  await cluster.ask('/v3/kv/compaction', { revision: header.revision, physical: true });
+  await cluster.ask('/v3/maintenance/defragment', {});
+  await cluster.ask('/v3/maintenance/alarm', { action: 'DEACTIVATE', memberID: header.member_id, alarm: 'NOSPACE' });
+  assert.equal((await store.create(candidate('bob'))).created, true);
+  assert.equal(await store.remove(user, 'now'), true);
+  await until(async () => (await store.health()).ready, 'it is ready again');
+});
+
+const cut = Math.max(1, Math.round(trials / 5));
+testIf(cannotUnshare('--net', '--mount'), `etcd: members that are cut off from the others say nothing false, and come back, ${cut} times`, async (t) => {
+  const command = ['--net', '--mount', process.execPath, ...loader, 'test/trial/etcd-partition.ts', String(cut)];
+  const { stdout } = await promisify(execFile)('unshare', command, { cwd: root, timeout: 120_000 + cut * 60_000 });
+  const { lies, errors, unexplained, alone, healed, operations: count } = JSON.parse(stdout);
+  assert.deepEqual([lies, unexplained], [[], []]);
+  // Who can ask the one that is cut off only is answered nothing at all, and everything again when it is back.
+  assert.deepEqual([...new Set(alone)].sort().filter((code) => code !== 'outcome-unknown'), ['unavailable']);
+  assert.equal(healed, cut * 2);
+  t.diagnostic(`${count} operations; not done: ${JSON.stringify(errors)}; of one who can ask the lost member only: ${alone.length}, all rejected`);
+}, skip || without('ip'));
