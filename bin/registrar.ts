@@ -117,11 +117,11 @@ const answerMsMax = 1_000;
 /** Why it is ending, if the store has failed: a signal that comes then does not make it a good end. */
 let failure: RegistrarError | undefined;
 
-function welcome({ url, file }: App, isPlain: boolean): string {
+function welcome({ url, where }: App, isPlain: boolean): string {
   const curl = isPlain ? 'curl' : 'curl -k';
   return `
 Open mode: it serves this machine only, and asks nobody who they are.
-Users are kept in ${relative(process.cwd(), file)}. Ctrl-C ends it. Try:
+Users are kept in ${where.startsWith('/') ? relative(process.cwd(), where) : where}. Ctrl-C ends it. Try:
 
   ${curl} -H 'Content-Type: application/json' -d '{"login":"alice","password":"correct horse battery staple"}' '${url}/user/'
   ${curl} '${url}/user/alice'

@@ -16,6 +16,7 @@ import type { Handler } from './http/handler.ts';
 import { Limits } from './http/limits.ts';
 import { routes } from './http/routes.ts';
 import { HttpServer } from './http/server.ts';
+import { openStore } from './open-store.ts';
 import { Hasher } from './password/hasher.ts';
 import { formatKdf, weakness } from './password/kdf.ts';
 import { parseCommonPasswords } from './password-policy.ts';
@@ -23,8 +24,7 @@ import { Registry } from './registry.ts';
 import { AdminToken, adminTokenName } from './session/admin-token.ts';
 import { Sessions } from './session/sessions.ts';
 import { VerifiedPasswords } from './session/verified-passwords.ts';
-import { checkDirectory, prepareDirectory } from './store/file/directory.ts';
-import { FileUserStore } from './store/file/store.ts';
+import { checkDirectory } from './store/file/directory.ts';
 
 export interface AppOptions {
   /** One line for the operator. */
@@ -36,8 +36,8 @@ export interface AppOptions {
 export interface App {
   /** Where it listens, as in `https://127.0.0.1:8443`. */
   readonly url: string;
-  /** The users' file. */
-  readonly file: string;
+  /** For a person: where users are kept. */
+  readonly where: string;
   /** Whether it asks nobody who they are, as yet. */
   readonly isOpen: () => boolean;
   /** Reads the certificate anew, and says what came of it. */
@@ -87,7 +87,7 @@ export async function openApp(config: Config, { report, onFailed }: AppOptions):
     const watch = certificate && watchCertificate({ directory: config.certs, now, report, current: certificate, apply });
     return {
       url: server.url,
-      file: parts.file,
+      where: parts.where,
       isOpen: () => !admin.isSet(),
       reload: () => watch?.reload(),
       close: async () => {
@@ -135,20 +135,17 @@ function makeHandler(config: Config, parts: Parts, admin: AdminToken, trusted: T
 interface Parts {
   readonly registry: Registry;
   readonly sessions: Sessions;
-  readonly file: string;
+  readonly where: string;
   readonly close: () => Promise<void>;
 }
 
 async function openParts(config: Config, { report, onFailed }: AppOptions): Promise<Parts> {
-  const file = join(prepareDirectory(config.data), 'users.jsonl');
-  const sessions = await Sessions.open({
-    directory: config.data,
-    issuer: config.publicUrl,
-    seconds: config.sessionSeconds,
-    now,
-    report,
+  const { store, where, secrets } = await openStore(config, { report, onFailed });
+  const sessionOptions = { secrets, issuer: config.publicUrl, seconds: config.sessionSeconds, now, report };
+  const sessions = await Sessions.open(sessionOptions).catch(async (error: unknown) => {
+    await store.close();
+    throw error;
   });
-  const store = await FileUserStore.open({ path: file, lockWaitMsMax: config.lockWaitMsMax, now, report, onFailed });
   const hasher = new Hasher({
     kdf: config.kdf,
     workers: availableParallelism(),
@@ -163,7 +160,7 @@ async function openParts(config: Config, { report, onFailed }: AppOptions): Prom
   return {
     registry: new Registry({ store, hasher, policy, now }),
     sessions,
-    file,
+    where,
     close: async () => {
       await hasher.close();
       await store.close();

@@ -10,9 +10,30 @@ import { RegistrarError, messageOf } from './errors.ts';
 import { parseKdf } from './password/kdf.ts';
 import type { Kdf } from './password/kdf.ts';
 
-export interface Config {
-  /** The directory of the users' file. */
+/** The members of an etcd cluster, and how they know us. */
+export interface EtcdConfig {
+  readonly endpoints: readonly string[];
+  /** Of all keys. */
+  readonly prefix: string;
+  /** Files in PEM: who has signed the members' certificates, our own, and its key. */
+  readonly ca: string | undefined;
+  readonly cert: string | undefined;
+  readonly key: string | undefined;
+  readonly user: string | undefined;
+  readonly passwordFile: string | undefined;
+}
+
+/** Where users are kept. */
+export interface StoreConfig {
+  /** The directory of the users' file, and of secrets. */
   readonly data: string;
+  /** Users are in a cluster instead of a file. */
+  readonly etcd: EtcdConfig | undefined;
+  /** How long a write waits for another process to let go of the file; past it, 503. */
+  readonly lockWaitMsMax: number;
+}
+
+export interface Config extends StoreConfig {
   /** The directory of cert.pem and key.pem. */
   readonly certs: string;
   readonly host: string;
@@ -39,8 +60,6 @@ export interface Config {
   /** How long a request may have to wait for its hash; past it, 503. */
   readonly hashWaitMsMax: number;
   readonly hashQueueMax: number;
-  /** How long a write waits for another process to let go of the file; past it, 503. */
-  readonly lockWaitMsMax: number;
   readonly connectionsMax: number;
   readonly sessionSeconds: number;
   /** How long, and for how many users, a password that was right is not hashed again. */
@@ -76,6 +95,13 @@ const defaults = {
   'allow-origin': '',
   'trusted-proxy': '',
   limits: 'on',
+  etcd: '',
+  'etcd-prefix': '/registrar/',
+  'etcd-ca': '',
+  'etcd-cert': '',
+  'etcd-key': '',
+  'etcd-user': '',
+  'etcd-password-file': '',
 } as const;
 
 /** 96 bits in base64. What is shorter was thought up, and can be guessed. */
@@ -85,8 +111,20 @@ type Flag = keyof typeof defaults;
 
 type Environment = Readonly<Record<string, string | undefined>>;
 
-const options = {
+/** Where the users are: of every command that does something to them. */
+const storeOptions = {
   data: { type: 'string' },
+  etcd: { type: 'string' },
+  'etcd-prefix': { type: 'string' },
+  'etcd-ca': { type: 'string' },
+  'etcd-cert': { type: 'string' },
+  'etcd-key': { type: 'string' },
+  'etcd-user': { type: 'string' },
+  'etcd-password-file': { type: 'string' },
+} as const;
+
+const options = {
+  ...storeOptions,
   certs: { type: 'string' },
   host: { type: 'string' },
   port: { type: 'string' },
@@ -118,8 +156,7 @@ export function parseDataConfig(args: readonly string[], env: Environment, { may
 }
 
 /** What the command `token` takes. */
-export interface TokenConfig {
-  readonly data: string;
+export interface TokenConfig extends StoreConfig {
   /** Another token, though there is one. */
   readonly isNew: boolean;
   /** Another key to sign sessions with, and no admin token. */
@@ -128,10 +165,9 @@ export interface TokenConfig {
 
 /** Throws `usage`. */
 export function parseTokenConfig(args: readonly string[], env: Environment): TokenConfig {
-  const flags = { data: options.data, new: { type: 'boolean' }, 'signing-key': { type: 'boolean' } } as const;
+  const flags = { ...storeOptions, new: { type: 'boolean' }, 'signing-key': { type: 'boolean' } } as const;
   const values = parseFlags(args, flags);
-  const data = notEmpty('data', values.data ?? env[variable('data')] ?? defaults.data);
-  return Object.freeze({ data, isNew: values.new ?? false, isSigningKey: values['signing-key'] ?? false });
+  return Object.freeze({ ...storeConfig(values, env), isNew: values.new ?? false, isSigningKey: values['signing-key'] ?? false });
 }
 
 /** Throws `usage`, with one line that says what to change. */
@@ -145,7 +181,7 @@ export function parseConfig(args: readonly string[], env: Environment): Config {
   refuseUringFiles(env);
   return Object.freeze({
     ...fixed,
-    data: notEmpty('data', value('data')),
+    ...storeConfig(values, env),
     certs: notEmpty('certs', value('certs')),
     host: notEmpty('host', value('host')),
     port: wholeNumber('port', value('port'), 0, 65_535),
@@ -160,6 +196,21 @@ export function parseConfig(args: readonly string[], env: Environment): Config {
     isLimited: oneOf('limits', value('limits'), ['on', 'off']) === 'on',
     adminToken: adminToken(env),
   });
+}
+
+/** What `--data` and the flags of etcd say. */
+function storeConfig(values: Values, env: Environment): StoreConfig {
+  const value = (flag: Flag): string => values[flag] ?? env[variable(flag)] ?? defaults[flag];
+  const file = (flag: Flag): string | undefined => (value(flag) === '' ? undefined : value(flag));
+  const { lockWaitMsMax } = fixed;
+  const data = notEmpty('data', value('data'));
+  const endpoints = list(value('etcd'));
+  if (endpoints.length === 0) return { data, etcd: undefined, lockWaitMsMax };
+  const [user, passwordFile] = [file('etcd-user'), file('etcd-password-file')];
+  if ((user === undefined) !== (passwordFile === undefined)) throw usage('--etcd-user and --etcd-password-file go together');
+  if ((file('etcd-cert') === undefined) !== (file('etcd-key') === undefined)) throw usage('--etcd-cert and --etcd-key go together');
+  const tls = { ca: file('etcd-ca'), cert: file('etcd-cert'), key: file('etcd-key') };
+  return { data, etcd: { endpoints, prefix: value('etcd-prefix'), ...tls, user, passwordFile }, lockWaitMsMax };
 }
 
 /** As browsers send it: no path, no port where it is the scheme's own, a host in ASCII. */

@@ -2,12 +2,13 @@
 
 import { existsSync } from 'node:fs';
 import { join } from 'node:path';
-import { adminTokenName, newAdminToken } from './session/admin-token.ts';
-import { SecretFiles } from './session/secret-files.ts';
-import { SigningKeys } from './session/signing-keys.ts';
 import { sessionSeconds } from './config.ts';
 import type { DataConfig, TokenConfig } from './config.ts';
 import { RegistrarError, systemCode } from './errors.ts';
+import { openSecrets } from './open-store.ts';
+import { adminTokenName, newAdminToken } from './session/admin-token.ts';
+import { SecretFiles } from './session/secret-files.ts';
+import { SigningKeys } from './session/signing-keys.ts';
 import { prepareDirectory } from './store/file/directory.ts';
 import { nodeFileSystem } from './store/file/file-system.ts';
 import { check, repair, survey } from './store/file/repair.ts';
@@ -83,10 +84,14 @@ export async function makeAdminToken({ data, isNew }: TokenConfig): Promise<Admi
 }
 
 /** Another key for session tokens; resolves with its id. */
-export async function rotateSigningKey({ data }: TokenConfig, report: (line: string) => void): Promise<string> {
-  const directory = prepareDirectory(data);
-  const keys = await SigningKeys.open({ directory, now, report, keepSeconds: sessionSeconds });
-  return (await keys.rotate()).kid;
+export async function rotateSigningKey(config: TokenConfig, report: (line: string) => void): Promise<string> {
+  const { secrets, close } = await openSecrets(config, report);
+  try {
+    const keys = await SigningKeys.open({ secrets, now, report, keepSeconds: sessionSeconds });
+    return (await keys.rotate()).kid;
+  } finally {
+    await close();
+  }
 }
 
 /** Of a store that is looked after; none is made. */

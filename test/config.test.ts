@@ -5,7 +5,7 @@ import { parseConfig, parseTokenConfig } from '../lib/config.ts';
 test('config: the defaults, frozen', () => {
   const config = parseConfig([], {});
   assert.deepEqual(config, {
-    data: 'data', certs: 'certs', host: '127.0.0.1', port: 8443, isPlain: false, kdf: { digest: 'sha256', iterations: 600_000 },
+    data: 'data', etcd: undefined, certs: 'certs', host: '127.0.0.1', port: 8443, isPlain: false, kdf: { digest: 'sha256', iterations: 600_000 },
     passwordCodePointsMin: 8, passwordCodePointsMax: 256, hashWaitMsMax: 5_000, hashQueueMax: 10_000, lockWaitMsMax: 5_000,
     connectionsMax: 10_000, socket: undefined, registration: 'open', publicUrl: undefined, allowedOrigins: [], trustedProxies: '', isLimited: true,
     adminToken: undefined, sessionSeconds: 3_600, verifiedSecondsMax: 60, verifiedEntriesMax: 10_000,
@@ -72,6 +72,18 @@ test('config: origins are as browsers send them, and the admin token comes from 
 });
 
 test('config: what makes a token', () => {
-  assert.deepEqual(parseTokenConfig(['--new', '--data', 'there'], {}), { data: 'there', isNew: true, isSigningKey: false });
-  assert.deepEqual(parseTokenConfig(['--signing-key'], { REGISTRAR_DATA: 'here' }), { data: 'here', isNew: false, isSigningKey: true });
+  assert.deepEqual(parseTokenConfig(['--new', '--data', 'there'], {}), { data: 'there', etcd: undefined, lockWaitMsMax: 5_000, isNew: true, isSigningKey: false });
+  assert.deepEqual(parseTokenConfig(['--signing-key'], { REGISTRAR_DATA: 'here' }), { data: 'here', etcd: undefined, lockWaitMsMax: 5_000, isNew: false, isSigningKey: true });
+});
+
+test('config: an etcd cluster', () => {
+  const { etcd } = parseConfig(['--etcd', 'https://a:2379, https://b:2379', '--etcd-ca', 'ca.pem', '--etcd-user', 'registrar', '--etcd-password-file', 'p'], {
+    REGISTRAR_ETCD_PREFIX: '/other/',
+  });
+  assert.deepEqual(etcd, {
+    endpoints: ['https://a:2379', 'https://b:2379'], prefix: '/other/', ca: 'ca.pem', cert: undefined, key: undefined, user: 'registrar', passwordFile: 'p',
+  });
+  for (const flags of [['--etcd-user', 'x'], ['--etcd-password-file', 'x'], ['--etcd-cert', 'x'], ['--etcd-key', 'x']]) {
+    assert.throws(() => parseConfig(['--etcd', 'https://a:2379', ...flags], {}), { code: 'usage', message: /go together/ });
+  }
 });

@@ -19,6 +19,7 @@ const reach: Readonly<Record<string, readonly string[]>> = {
   'lib/app.ts': ['lib/'],
   'lib/config.ts': ['lib/access.ts', 'lib/errors.ts', 'lib/password/kdf.ts'],
   'lib/maintenance.ts': ['lib/'],
+  'lib/open-store.ts': ['lib/'],
   'lib/errors.ts': [],
   'lib/json.ts': [],
   'lib/user.ts': [],
@@ -39,6 +40,7 @@ const reach: Readonly<Record<string, readonly string[]>> = {
 const testedBy: Readonly<Record<string, string>> = {
   'lib/app.ts': 'test/cli.test.ts',
   'lib/maintenance.ts': 'test/cli.test.ts',
+  'lib/open-store.ts': 'test/cli.test.ts',
   'lib/user-store.ts': 'test/helper/user-store-contract.ts',
   'lib/http/body.ts': 'test/http/api.test.ts',
   'lib/http/conditional.ts': 'test/http/api.test.ts',

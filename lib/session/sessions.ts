@@ -13,6 +13,10 @@ export interface SessionsOptions extends Omit<SigningKeysOptions, 'keepSeconds'>
   readonly seconds: number;
 }
 
+interface Session extends Signed {
+  readonly expires: string;
+}
+
 interface Signed {
   readonly id: number;
   readonly login: string;
@@ -52,16 +56,25 @@ export class Sessions {
     return { token, expires: isoTime(exp), seconds: this.#seconds };
   }
 
-  /** Whom a good token was issued to; whether the user is still the same is not looked at. */
-  read(token: string): (Signed & { readonly expires: string }) | undefined {
-    const now = this.#now();
-    let claims = this.#verified.get(token);
-    if (claims === undefined) {
-      claims = verifyToken(token, this.#keys, { now, issuer: this.#issuer });
-      if (claims === undefined) return undefined;
-      this.#verified.remember(token, claims);
-    }
-    return session(claims);
+  /**
+   * Whom a good token was issued to; whether the user is still the same is not looked at. At once, but where a key that
+   * another service has made is yet to be read.
+   */
+  read(token: string): Session | undefined | Promise<Session | undefined> {
+    const claims = this.#claims(token);
+    if (claims !== undefined) return session(claims);
+    return this.#keys.reading?.then(() => {
+      const found = this.#claims(token);
+      return found && session(found);
+    });
+  }
+
+  #claims(token: string): Claims | undefined {
+    const known = this.#verified.get(token);
+    if (known !== undefined) return known;
+    const claims = verifyToken(token, this.#keys, { now: this.#now(), issuer: this.#issuer });
+    if (claims !== undefined) this.#verified.remember(token, claims);
+    return claims;
   }
 
   /** The public keys (RFC 7517), for others to verify tokens with. */
@@ -70,7 +83,7 @@ export class Sessions {
   }
 }
 
-function session({ sub, preferred_username, version, exp }: Claims): Signed & { readonly expires: string } {
+function session({ sub, preferred_username, version, exp }: Claims): Session {
   return { id: Number(sub), login: preferred_username, version, expires: isoTime(exp) };
 }
 

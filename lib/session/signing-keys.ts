@@ -11,18 +11,16 @@
 import { createHash, createPrivateKey, createPublicKey, generateKeyPairSync } from 'node:crypto';
 import type { KeyObject } from 'node:crypto';
 import { RegistrarError, messageOf } from '../errors.ts';
-import { SecretFiles } from './secret-files.ts';
 import type { SecretStore } from './secret-store.ts';
 import type { SigningKey, VerifyingKey } from './token.ts';
 
 export interface SigningKeysOptions {
-  readonly directory: string;
+  /** Where the keys are kept. */
+  readonly secrets: SecretStore;
   readonly now: () => Date;
   readonly report: (line: string) => void;
   /** The lifetime of a token: so long a retired key is kept. */
   readonly keepSeconds: number;
-  /** Files of the directory by default. */
-  readonly secrets?: SecretStore;
 }
 
 /** A public key as RFC 8037 has it. */
@@ -61,10 +59,11 @@ export class SigningKeys {
   #lookedAt = -Infinity;
   #problem: string | undefined;
   #making: Promise<SigningKey> | undefined;
+  #reading: Promise<void> | undefined;
 
   private constructor(options: SigningKeysOptions) {
     this.#options = options;
-    this.#secrets = options.secrets ?? new SecretFiles(options.directory);
+    this.#secrets = options.secrets;
   }
 
   /** Throws `cannot-start` if there are keys that cannot be used; none at all is fine. */
@@ -87,6 +86,11 @@ export class SigningKeys {
     if (known !== undefined) return known;
     void this.#refresh(unknownMs);
     return this.#find(kid);
+  }
+
+  /** Resolves when what is being read has been: a key that was not known may be then. Undefined where nothing is. */
+  get reading(): Promise<void> | undefined {
+    return this.#reading;
   }
 
   /** The public halves, the current one first: the document of RFC 7517. */
@@ -153,7 +157,12 @@ export class SigningKeys {
     };
     try {
       const reading = this.#read();
-      return reading instanceof Promise ? reading.catch(say) : undefined;
+      if (!(reading instanceof Promise)) return undefined;
+      const settled = reading.catch(say).finally(() => {
+        if (this.#reading === settled) this.#reading = undefined;
+      });
+      this.#reading = settled;
+      return settled;
     } catch (error) {
       say(error);
     }

@@ -6,6 +6,7 @@ import { join } from 'node:path';
 import { test } from 'node:test';
 import type { TestContext } from 'node:test';
 import { promisify } from 'node:util';
+import { SecretFiles } from '../../lib/session/secret-files.ts';
 import { SigningKeys } from '../../lib/session/signing-keys.ts';
 import type { SecretStore } from '../../lib/session/secret-store.ts';
 import { signToken, verifyToken } from '../../lib/session/token.ts';
@@ -18,7 +19,7 @@ function open(t: TestContext, directory = temporaryDirectory(t)) {
   const lines: string[] = [];
   const now = (): Date => new Date(ms);
   const report = (line: string): void => void lines.push(line);
-  const options = { directory, now, report, keepSeconds: 3600 };
+  const options = { secrets: new SecretFiles(directory), now, report, keepSeconds: 3600 };
   return { directory, lines, now, pass: (seconds: number) => void (ms += seconds * 1000), openKeys: () => SigningKeys.open(options), options };
 }
 
@@ -57,8 +58,9 @@ test('signing-keys: a token is verified elsewhere by the JWKS alone, which holds
 test('signing-keys: of many processes that need one at once, one makes it', { timeout: 60_000 }, async (t) => {
   const { directory } = open(t);
   const script = `
+    const { SecretFiles } = await import('./lib/session/secret-files.ts');
     const { SigningKeys } = await import('./lib/session/signing-keys.ts');
-    const keys = await SigningKeys.open({ directory: ${JSON.stringify(directory)}, now: () => new Date(), report: () => {}, keepSeconds: 1 });
+    const keys = await SigningKeys.open({ secrets: new SecretFiles(${JSON.stringify(directory)}), now: () => new Date(), report: () => {}, keepSeconds: 1 });
     const [a, b] = await Promise.all([keys.current(), keys.current()]);
     console.log(a.kid, b.kid);`;
   const run = () => promisify(execFile)(process.execPath, [...loader, '--input-type=module', '-e', script], { cwd: root });
