@@ -9,11 +9,11 @@ CERTS ?= certs
 # Node 22.18 and up run TypeScript as it is; Node 20 does with tsx.
 RUN = $(NODE) $(shell $(NODE) -p 'process.features.typescript ? "" : "--import tsx"')
 
-.PHONY: help run cert test check types tidy coverage crash faults compact powercut build bench clean lock race timing
+.PHONY: help run cert test check types tidy coverage crash faults compact powercut build bench clean lock race timing etcd etcd-trials
 .DEFAULT_GOAL := help
 
 help: ## lists the targets
-	@sed -n 's/^\([a-z]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 10
+	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 13
 
 run: node_modules $(CERTS)/cert.pem ## runs the service; flags in ARGS="--port 9443"
 	@$(RUN) bin/registrar.ts serve --certs '$(CERTS)' $(ARGS)
@@ -83,8 +83,16 @@ powercut: node_modules ## cuts the power of a file system in an image, TRIALS=10
 	@$(RUN) test/trial/powercut.ts ext4 '$(or $(TRIALS),10)'
 	@$(RUN) test/trial/powercut.ts xfs '$(or $(TRIALS),10)'
 
+<<<<<<< HEAD
 timing: node_modules ## whether time tells that a login exists, over TRIALS=10000 failed sign-ins of each kind
 	@$(RUN) test/trial/sign-in-timing.ts '$(or $(TRIALS),10000)'
+=======
+etcd: node_modules ## runs an etcd cluster of three members here, to try it; Ctrl-C ends it
+	@$(RUN) test/trial/etcd.ts $(ARGS)
+
+etcd-trials: node_modules ## kills leaders of etcd, cuts members off, checks histories, TRIALS=50 times
+	@TRIALS='$(or $(TRIALS),50)' $(RUN) --test test/store/etcd/trials.test.ts
+>>>>>>> 7c61739 (make etcd and etcd-trials; what a store in etcd does in a second, for the bench)
 
 build: node_modules ## makes dist/: plain JavaScript that runs with no node_modules
 	@rm -rf dist

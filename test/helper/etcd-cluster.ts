@@ -35,6 +35,8 @@ export interface ClusterOptions {
   /** What comes before the program of each member, as in `ip netns exec x`, and the address it has. */
   readonly before?: readonly (readonly string[])[];
   readonly addresses?: readonly string[];
+  /** For clients, then for each other; free ones by default. */
+  readonly ports?: readonly number[];
 }
 
 /** Ports that were free just now. */
@@ -64,7 +66,7 @@ export class Cluster {
   static async start(options: ClusterOptions = {}): Promise<Cluster> {
     const directory = options.directory ?? mkdtempSync(join(tmpdir(), 'registrar-etcd-'));
     const count = options.members ?? 3;
-    const ports = await freePorts(count * 2);
+    const ports = options.ports ?? (await freePorts(count * 2));
     const scheme = options.tls === undefined ? 'http' : 'https';
     const members = Array.from({ length: count }, (_, n): Member => {
       const address = options.addresses?.[n] ?? '127.0.0.1';

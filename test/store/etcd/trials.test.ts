@@ -7,8 +7,8 @@ import type { TestContext } from 'node:test';
 import { promisify } from 'node:util';
 import { RegistrarError } from '../../../lib/errors.ts';
 import { EtcdUserStore } from '../../../lib/store/etcd/store.ts';
-import type { EtcdUserStoreOptions } from '../../../lib/store/etcd/store.ts';
 import { Cluster, newPrefix, withoutEtcd } from '../../helper/etcd-cluster.ts';
+import type { ClusterOptions } from '../../helper/etcd-cluster.ts';
 import { cannotUnshare, testIf } from '../../helper/possible.ts';
 import { loader, root, until, without } from '../../helper/temporary.ts';
 import { findLies, runLoad } from '../../helper/user-history.ts';
@@ -17,23 +17,19 @@ import { candidate } from '../../helper/user-store-contract.ts';
 
 const skip = withoutEtcd;
 const trials = Number(process.env.TRIALS ?? 2);
-const operations = Math.max(2_000, trials * 500);
+const operations = Math.max(10_000, trials * 1_000);
 
-async function open(t: TestContext, options: EtcdUserStoreOptions): Promise<EtcdUserStore> {
-  const store = await EtcdUserStore.open(options);
-  t.after(() => store.close());
-  return store;
-}
-
-async function openThree(t: TestContext, cluster: Cluster): Promise<EtcdUserStore[]> {
+/** A cluster and stores on the same users in it, closed before it goes. */
+async function start(t: TestContext, stores: number, options?: ClusterOptions): Promise<{ cluster: Cluster; stores: EtcdUserStore[] }> {
+  const cluster = await Cluster.start(options);
   const prefix = newPrefix();
-  return Promise.all([1, 2, 3].map(() => open(t, { endpoints: cluster.endpoints, prefix })));
-}
-
-async function startCluster(t: TestContext, ...args: Parameters<typeof Cluster.start>): Promise<Cluster> {
-  const cluster = await Cluster.start(...args);
-  t.after(() => cluster.stop());
-  return cluster;
+  const opened: EtcdUserStore[] = [];
+  t.after(async () => {
+    await Promise.all(opened.map((store) => store.close()));
+    await cluster.stop();
+  });
+  for (let n = 0; n < stores; n++) opened.push(await EtcdUserStore.open({ endpoints: cluster.endpoints, prefix }));
+  return { cluster, stores: opened };
 }
 
 const someLogins = (count: number): string[] => Array.from({ length: count }, (_, n) => `user${n}`);
@@ -50,7 +46,7 @@ function assertExplained({ errors }: Load): void {
 }
 
 test(`etcd: ${operations} operations of three stores on the same users are one history`, { skip }, async (t) => {
-  const stores = await openThree(t, await startCluster(t));
+  const { stores } = await start(t, 3);
   const load = await runLoad(stores, { logins: someLogins(Math.ceil(operations / 60)), clients: 48, operations });
   assert.deepEqual(findLies(load.history), []);
   assert.equal(load.errors.size, 0, describeLoad(load));
@@ -58,7 +54,7 @@ test(`etcd: ${operations} operations of three stores on the same users are one h
 });
 
 test(`etcd: a store that reads of one member what may be old is found out`, { skip }, async (t) => {
-  const stores = await openThree(t, await startCluster(t));
+  const { stores } = await start(t, 3);
   // The fault: what was read is remembered for a moment, as a cache in front of the store would.
   const cached = new Map<string, { at: number; found: ReturnType<EtcdUserStore['find']> }>();
   const faulty: EtcdUserStore = Object.assign(Object.create(stores[0]!), {
@@ -78,8 +74,7 @@ test(`etcd: a store that reads of one member what may be old is found out`, { sk
 });
 
 test(`etcd: the leader is killed under load ${trials} times, and nothing that was acknowledged is lost, nothing is there twice`, { skip }, async (t) => {
-  const cluster = await startCluster(t);
-  const stores = await openThree(t, cluster);
+  const { cluster, stores } = await start(t, 3);
   let isOver = false;
   const loading = runLoad(stores, { logins: someLogins(40 * trials), clients: 24, until: () => isOver });
   const times: { electedMs: number; killedAt: number; electedAt: number }[] = [];
@@ -113,8 +108,8 @@ test(`etcd: the leader is killed under load ${trials} times, and nothing that wa
 });
 
 test('etcd: without a quorum everything is rejected before etcd itself would say so, nothing succeeds, and it heals by itself', { skip }, async (t) => {
-  const cluster = await startCluster(t);
-  const store = await open(t, { endpoints: cluster.endpoints, prefix: newPrefix() });
+  const { cluster, stores: [store] } = await start(t, 1);
+  assert.ok(store !== undefined);
   const { user } = await store.create(candidate('alice'));
   assert.deepEqual(await store.health(), { ready: true });
   const [first, second] = cluster.members;
@@ -152,8 +147,8 @@ test('etcd: without a quorum everything is rejected before etcd itself would say
 });
 
 test('etcd: a full quota is "storage-full", reads go on, and it heals when the alarm is disarmed', { skip }, async (t) => {
-  const cluster = await startCluster(t, { members: 1, args: ['--quota-backend-bytes', String(4 << 20)] });
-  const store = await open(t, { endpoints: cluster.endpoints, prefix: newPrefix() });
+  const { cluster, stores: [store] } = await start(t, 1, { members: 1, args: ['--quota-backend-bytes', String(4 << 20)] });
+  assert.ok(store !== undefined);
   const { user } = await store.create(candidate('alice'));
   const base64 = (text: string): string => Buffer.from(text).toString('base64');
   // Somebody else's data fills it.

@@ -1,0 +1,129 @@
+/**
+ * What a store in etcd does in a second, against the same calls straight to the gateway: rows for `bin/bench.ts`. Every
+ * client is in a process of its own, which this file is, too, when it is run.
+ */
+
+import { fork } from 'node:child_process';
+import type { ChildProcess } from 'node:child_process';
+import { once } from 'node:events';
+import { Agent, request as httpRequest } from 'node:http';
+import { fileURLToPath } from 'node:url';
+import { Keys, get, getBody, isAbsent, put, transactionBody } from '../../lib/store/etcd/bodies.ts';
+import { encodeRecord } from '../../lib/store/etcd/record.ts';
+import { EtcdUserStore } from '../../lib/store/etcd/store.ts';
+import { Cluster } from './etcd-cluster.ts';
+import type { Sides } from './figures.ts';
+import { loader } from './temporary.ts';
+
+interface Job {
+  /** The store, or the gateway and nothing in between. */
+  readonly through: 'store' | 'gateway';
+  readonly do: 'create' | 'find';
+  readonly endpoints: readonly string[];
+  readonly prefix: string;
+  /** So that no two processes create the same logins. */
+  readonly name: string;
+  readonly clients: number;
+  readonly users: number;
+}
+
+const credential = { kdf: 'pbkdf2:sha256:600000', password: `${'0'.repeat(32)}$${'1'.repeat(64)}` };
+const registered = '2026-11-22T15:00:00.000Z';
+
+/** So many clients ask each process, one thing after the other each. */
+const clients = 64;
+
+/** @returns rows by name, and what ends the cluster that they are measured on. @param users among whom is read. */
+export async function etcdSides(users: number): Promise<{ readonly rows: Readonly<Record<string, Sides>>; readonly end: () => Promise<void> }> {
+  const cluster = await Cluster.start();
+  const prefix = '/bench/';
+  const store = await EtcdUserStore.open({ endpoints: cluster.endpoints, prefix });
+  for (let from = 0; from < users; from += 5_000) {
+    await store.createMany(Array.from({ length: Math.min(5_000, users - from) }, (_, n) => ({ login: `user-${from + n}`, registered, ...credential })));
+  }
+  await store.close();
+  let turns = 0;
+  const turn = (through: Job['through'], what: Job['do'], processes = 1) => async (seconds: number): Promise<{ value: number }> => {
+    const names = Array.from({ length: processes }, (_, n) => `turn-${++turns}-${n}`);
+    const jobs = names.map((name): Job => ({ through, do: what, endpoints: cluster.endpoints, prefix, name, clients, users }));
+    return { value: await runJobs(jobs, seconds) };
+  };
+  const rows: Record<string, Sides> = {
+    'etcd: find ÷ the same calls straight to the gateway': { unit: '/s', service: turn('store', 'find'), baseline: turn('gateway', 'find'), mark: 0.7 },
+    'etcd: create ÷ the same calls straight to the gateway': { unit: '/s', service: turn('store', 'create'), baseline: turn('gateway', 'create'), mark: 0.7 },
+    'etcd: create, two services ÷ one': { unit: '/s', service: turn('store', 'create', 2), baseline: turn('store', 'create') },
+    'etcd: create, three services ÷ one': { unit: '/s', service: turn('store', 'create', 3), baseline: turn('store', 'create') },
+  };
+  return { rows, end: () => cluster.stop() };
+}
+
+/** How much all of them do in a second. */
+async function runJobs(jobs: readonly Job[], seconds: number): Promise<number> {
+  const children = await Promise.all(jobs.map(async (job) => {
+    const child = fork(fileURLToPath(import.meta.url), [JSON.stringify(job)], { execArgv: [...loader] });
+    await said(child);
+    return child;
+  }));
+  const counts = children.map(said);
+  for (const child of children) child.send(seconds);
+  const done = await Promise.all(counts);
+  for (const child of children) child.disconnect();
+  return done.reduce((sum, count) => sum + count, 0) / seconds;
+}
+
+async function said(child: ChildProcess): Promise<number> {
+  const [message] = await Promise.race([once(child, 'message'), once(child, 'exit').then(([code]) => Promise.reject(new Error(`a client ended with ${code}`)))]);
+  return Number(message);
+}
+
+/** What a client does once. */
+async function open(job: Job): Promise<(n: number) => Promise<unknown>> {
+  const { endpoints, prefix, name, users } = job;
+  const some = (): string => `user-${Math.floor(Math.random() * users)}`;
+  if (job.through === 'store') {
+    const store = await EtcdUserStore.open({ endpoints, prefix });
+    return job.do === 'find' ? () => store.find(some()) : (n) => store.create({ login: `${name}-${n}`, registered, ...credential });
+  }
+  const keys = new Keys(prefix);
+  const agents = endpoints.map(() => new Agent({ keepAlive: true, maxSockets: clients }));
+  let at = 0;
+  const post = async (path: string, body: string): Promise<unknown> => {
+    const which = at++ % endpoints.length;
+    const headers = { 'Content-Type': 'application/json', 'Content-Length': Buffer.byteLength(body) };
+    const request = httpRequest(endpoints[which]! + path, { method: 'POST', agent: agents[which], headers });
+    request.end(body);
+    const [response] = await once(request, 'response');
+    const chunks: Buffer[] = [];
+    for await (const chunk of response) chunks.push(chunk);
+    if (response.statusCode !== 200) throw new Error(`${path}: ${response.statusCode}`);
+    return JSON.parse(Buffer.concat(chunks).toString('utf8'));
+  };
+  if (job.do === 'find') return () => post('/v3/kv/range', getBody(keys.user(some())));
+  // Ids that no store gives, and that no other process uses.
+  const base = 2 ** 48 + Math.floor(Math.random() * 2 ** 48);
+  return (n) => {
+    const user = { id: base + n, login: `${name}-${n}`, registered, version: 1, ...credential };
+    const [record, entry] = [keys.user(user.login), keys.id(user.id)];
+    const compare = [isAbsent(record), isAbsent(entry)];
+    return post('/v3/kv/txn', transactionBody({ compare, success: [put(record, encodeRecord(user)), put(entry, user.login)], failure: [get(record)] }));
+  };
+}
+
+if (process.argv[1] === fileURLToPath(import.meta.url)) {
+  const job: Job = JSON.parse(process.argv[2] ?? '{}');
+  const act = await open(job);
+  const heard = once(process, 'message');
+  process.send!(0);
+  const [seconds] = await heard;
+  const end = performance.now() + Number(seconds) * 1_000;
+  let begun = 0;
+  let done = 0;
+  await Promise.all(Array.from({ length: job.clients }, async () => {
+    while (performance.now() < end) {
+      await act(begun++);
+      if (performance.now() < end) done++;
+    }
+  }));
+  process.send!(done);
+  process.once('disconnect', () => process.exit());
+}
