@@ -75,16 +75,15 @@ export function encodeRemoval(id: number, login: string, deleted: string, batch:
 }
 
 function seal(open: string, seed: number): Buffer {
-  const bytes = Buffer.from(open, 'utf8');
-  const line = Buffer.concat([bytes, sealOf(bytes, seed)]);
+  const line = Buffer.from(open + sealOf(open, seed), 'utf8');
   // What could not be read again is never written: no login or hash that this service takes comes near.
   if (line.length > lineBytesMax || open.includes('\\')) throw new RangeError('a record is too long, or holds what has to be escaped');
   return line;
 }
 
-/** What closes a line: its checksum, the brace, the newline. */
-function sealOf(open: Buffer, seed: number): Buffer {
-  return Buffer.from(`,"crc":"${hex8(crc32(open, seed))}"}\n`, 'latin1');
+/** What closes a line: its checksum, the brace, the newline. All of it is ASCII. */
+function sealOf(open: Buffer | string, seed: number): string {
+  return `,"crc":"${hex8(crc32(open, seed))}"}\n`;
 }
 
 /**
@@ -98,7 +97,7 @@ export function relocateLine(bytes: Buffer, start: number, end: number, into: Bu
   bytes.copy(into, at, start, digits + 1);
   let length = digits + 1 - start;
   length += into.write(String(offset), at + length, 'latin1');
-  return length + sealOf(into.subarray(at, at + length), seed).copy(into, at + length);
+  return length + into.write(sealOf(into.subarray(at, at + length), seed), at + length, 'latin1');
 }
 
 function hex8(value: number): string {
