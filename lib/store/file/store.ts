@@ -120,7 +120,7 @@ export class FileUserStore implements UserStore {
     return this.#change(candidate.login, (current, nextId) => decideCreate(candidate, current, nextId));
   }
 
-  async createMany(arrivals: readonly Arrival[]): Promise<readonly CreateOutcome[]> {
+  createMany(arrivals: readonly Arrival[]): Promise<readonly CreateOutcome[]> {
     return Promise.all(
       arrivals.map((arrival) =>
         this.#change(arrival.login, (current, nextId) => decideArrival(arrival, current, nextId), arrivals),

@@ -1,0 +1,68 @@
+import assert from 'node:assert/strict';
+import { test } from 'node:test';
+import { parseNewcomer } from '../../lib/transfer/newcomer.ts';
+import type { LineRules } from '../../lib/transfer/newcomer.ts';
+
+const policy = { codePointsMin: 8, codePointsMax: 256, common: new Set(['password1']) };
+const rules: LineRules = { from: undefined, policy };
+const hash = `${'9c1f'.repeat(8)}$${'5be0'.repeat(16)}`;
+const kdf = 'pbkdf2:sha256:600000';
+
+test('newcomer: a line in clear, a hashed one, an exported one and a foreign one say who comes', () => {
+  const parse = (value: unknown, from: LineRules['from'] = undefined) => parseNewcomer(JSON.stringify(value), { from, policy });
+  assert.deepEqual(parse({ login: 'Alice', password: 'cafe\u0301 au lait' }), { login: 'alice', registered: undefined, clear: 'café au lait' });
+  assert.deepEqual(parse({ login: 'АЛИСА', kdf, password: hash }), { login: 'алиса', registered: undefined, kdf, password: hash });
+  const exported = {
+    id: 17, login: 'alice', registered: '2026-11-22T15:00:00.000Z', version: 2, changed: '2026-11-23T08:00:00.000Z', kdf, password: hash, key: 'ab'.repeat(32),
+  };
+  assert.deepEqual(parse(exported), exported);
+  const foreign = parse({ login: 'alice', password: `pbkdf2:sha256:5$salt$${'5be0'.repeat(16)}`, registered: '2020-02-29T23:59:59.123456+02:00' }, 'werkzeug');
+  assert.deepEqual(foreign, { login: 'alice', registered: '2020-02-29T21:59:59.123Z', kdf: 'pbkdf2:sha256:5', password: `salt$${'5be0'.repeat(16)}` });
+});
+
+test('newcomer: what is wrong is said, and a password never', () => {
+  const secret = 'verysecretindeed';
+  const cases: [text: string, pattern: RegExp, from?: LineRules['from']][] = [
+    [`{"login":"alice","password":"${secret}"`, /not JSON/],
+    [`["${secret}"]`, /no object/],
+    [`"${secret}"`, /no object/],
+    ['null', /no object/],
+    [`{"login":"alice","password":"${secret}","password":"x"}`, /field twice/],
+    [`{"login":"alice","password":"${secret}","p\\u0061ssword":"x"}`, /field twice/],
+    [`{"login":"alice","password":"${secret}","${secret}":1}`, /unknown field: it may have "login", "password", "registered"/],
+    [`{"login":"alice","password":"${secret}","id":1}`, /unknown field/],
+    [`{"login":"alice","password":["${secret}"]}`, /"password" has to be text/],
+    [`{"login":1,"password":"${secret}"}`, /"login" has to be text/],
+    [`{"password":"${secret}"}`, /"login" is missing/],
+    ['{"login":"alice"}', /"password" is missing/],
+    [`{"login":"al/ice","password":"${secret}"}`, /letters, digits/],
+    [`{"login":"${secret}","password":"${secret}"}`, /password is the login/],
+    ['{"login":"alice","password":"password1"}', /common/],
+    ['{"login":"alice","password":"short"}', /5 characters/],
+    ['{"login":"alice","password":"\\ud800aaaaaaaa"}', /surrogate/],
+    [`{"login":"alice","password":"${secret}","registered":"yesterday"}`, /"registered" is no time/],
+    [`{"login":"alice","password":"${secret}","registered":"2026-13-01T00:00:00Z"}`, /"registered" is no time/],
+    [`{"login":"alice","password":"${secret}","registered":"2026-11-22T15:00:00"}`, /"registered" is no time/],
+    [`{"login":"alice","password":"${secret}","registered":"1"}`, /"registered" is no time/],
+    [`{"login":"alice","password":"pbkdf2_sha256$1$${secret}$x"}`, /a hash by the look of it: say whose with --from/],
+    [`{"login":"alice","password":"${secret}"}`, /not as django writes it/, 'django'],
+    [`{"login":"alice","password":"x","kdf":"${kdf}"}`, /unknown field/, 'django'],
+    [`{"login":"alice","password":"${hash}","kdf":"${secret}"}`, /kdf is not as in/],
+    [`{"login":"alice","password":"${hash}","kdf":"pbkdf2:sha256:10000001"}`, /1 to 10000000 iterations/],
+    [`{"login":"alice","password":"${hash}","kdf":"pbkdf2:sha512:1"}`, /32 bytes: one by sha512 has 64/],
+    [`{"login":"alice","password":"${secret}","kdf":"${kdf}"}`, /no "\$"/],
+    [`{"login":"alice","password":"${hash}","kdf":"${kdf}","id":0}`, /"id" has to be a whole number/],
+    [`{"login":"alice","password":"${hash}","kdf":"${kdf}","version":1.5}`, /"version" has to be a whole number/],
+    [`{"login":"alice","password":"${hash}","kdf":"${kdf}","id":1e300}`, /"id" has to be a whole number/],
+    [`{"login":"alice","password":"${hash}","kdf":"${kdf}","key":"${secret}"}`, /"key" has to be/],
+    [`{"login":"alice","password":"${hash}","kdf":"${kdf}","changed":"no"}`, /"changed" is no time/],
+    ['{"format":"registrar-users","version":1}', /from a users' file/],
+    ['{"__proto__":{"login":"x","password":"y"}}', /missing/],
+  ];
+  for (const [text, pattern, from] of cases) {
+    const result = parseNewcomer(text, { ...rules, from });
+    assert.ok('problem' in result, text);
+    assert.match(result.problem, pattern, text);
+    assert.ok(!result.problem.includes(secret) && !result.problem.includes(hash), result.problem);
+  }
+});
