@@ -83,21 +83,19 @@ powercut: node_modules ## cuts the power of a file system in an image, TRIALS=10
 	@$(RUN) test/trial/powercut.ts ext4 '$(or $(TRIALS),10)'
 	@$(RUN) test/trial/powercut.ts xfs '$(or $(TRIALS),10)'
 
-<<<<<<< HEAD
 timing: node_modules ## whether time tells that a login exists, over TRIALS=10000 failed sign-ins of each kind
 	@$(RUN) test/trial/sign-in-timing.ts '$(or $(TRIALS),10000)'
-=======
+
 etcd: node_modules ## runs an etcd cluster of three members here, to try it; Ctrl-C ends it
 	@$(RUN) test/trial/etcd.ts $(ARGS)
 
 etcd-trials: node_modules ## kills leaders of etcd, cuts members off, checks histories, TRIALS=50 times
 	@TRIALS='$(or $(TRIALS),50)' $(RUN) --test test/store/etcd/trials.test.ts
->>>>>>> 7c61739 (make etcd and etcd-trials; what a store in etcd does in a second, for the bench)
 
 build: node_modules ## makes dist/: plain JavaScript that runs with no node_modules
 	@rm -rf dist
 	@node_modules/.bin/tsc
-	@rm -rf dist/test dist/bin/bench.*
+	@rm -rf dist/test dist/bin/bench*
 	@cp lib/password/common-passwords.txt dist/lib/password/
 	@echo '{"type":"module"}' > dist/package.json
 	@echo 'make build: node dist/bin/registrar.js serve'

@@ -45,7 +45,7 @@ const reach: Readonly<Record<string, readonly string[]>> = {
 const testedBy: Readonly<Record<string, string>> = {
   'lib/app.ts': 'test/cli.test.ts',
   'lib/maintenance.ts': 'test/cli.test.ts',
-  'lib/open-store.ts': 'test/cli.test.ts',
+  'lib/open-store.ts': 'test/cluster.test.ts',
   'lib/moving.ts': 'test/transfer/cli-transfer.test.ts',
   'lib/user-store.ts': 'test/helper/user-store-contract.ts',
   'lib/http/body.ts': 'test/http/api.test.ts',
