@@ -12,6 +12,7 @@ import { RegistrarError } from '../lib/errors.ts';
 import { check, checkUsage, compact, compactUsage, repair, repairUsage } from './maintain.ts';
 import { say } from './terminal.ts';
 import { token, tokenUsage } from './token.ts';
+import { exportCommand, exportUsage, importCommand, importUsage } from './transfer.ts';
 
 const usage = `Usage: registrar COMMAND [flags]
 
@@ -20,6 +21,8 @@ const usage = `Usage: registrar COMMAND [flags]
   compact    writes the users' file anew without what says nothing any more
   repair     saves what can be saved of a damaged users' file
   token      prints the admin token, and makes it if there is none
+  import     takes users in, with their passwords or hashes, from lines of JSON
+  export     gives all users out as lines of JSON, to move or as a backup
   --help, --version
 
 registrar COMMAND --help tells more. All of them may run at the same time on
@@ -68,6 +71,8 @@ const commands: Readonly<Record<string, readonly [help: string, run: (args: read
   compact: [compactUsage, compact],
   repair: [repairUsage, repair],
   token: [tokenUsage, token],
+  import: [importUsage, importCommand],
+  export: [exportUsage, exportCommand],
 };
 
 const version = '0.1.0';

@@ -7,6 +7,8 @@ import { parseArgs } from 'node:util';
 import type { ParseArgsConfig } from 'node:util';
 import type { RegistrationMode } from './access.ts';
 import { RegistrarError, messageOf } from './errors.ts';
+import { foreignFormats } from './password/foreign-hash.ts';
+import type { ForeignFormat } from './password/foreign-hash.ts';
 import { parseKdf } from './password/kdf.ts';
 import type { Kdf } from './password/kdf.ts';
 
@@ -280,4 +282,86 @@ function notEmpty(flag: Flag, text: string): string {
 
 function usage(detail: string): RegistrarError {
   return new RegistrarError('usage', detail);
+}
+
+/** What `import` takes. */
+export interface ImportConfig extends DataConfig, Pick<Config, 'kdf' | 'passwordCodePointsMin' | 'passwordCodePointsMax' | 'hashQueueMax'> {
+  /** How the lines' hashes are written, if not as here. */
+  readonly from: ForeignFormat | undefined;
+  readonly isDryRun: boolean;
+  /** A result for each line, as JSON. */
+  readonly isJson: boolean;
+  /** The file to read; undefined for the standard input. */
+  readonly input: string | undefined;
+}
+
+/** Throws `usage`. */
+export function parseImportConfig(args: readonly string[], env: Environment): ImportConfig {
+  const { values, words } = parseWords(args, {
+    data: options.data, kdf: options.kdf, 'password-min': options['password-min'],
+    from: { type: 'string' }, 'dry-run': { type: 'boolean' }, json: { type: 'boolean' },
+  });
+  const value = (flag: 'data' | 'kdf' | 'password-min'): string => text(values, flag) ?? env[variable(flag)] ?? defaults[flag];
+  const [input, ...more] = words;
+  if (more.length > 0) throw usage('one file can be imported at a time; try registrar import --help');
+  const from = text(values, 'from');
+  const format = foreignFormats.find((known) => known === from);
+  if (from !== undefined && format === undefined) throw usage(`--from: it has to be one of ${foreignFormats.join(', ')}`);
+  const kdf = parseKdf(value('kdf'));
+  if (kdf === undefined) {
+    throw usage(`--kdf ${value('kdf')}: it has to be as in pbkdf2:sha256:600000, with sha256, sha384 or sha512 and 1 to 10000000`);
+  }
+  refuseUringFiles(env);
+  return Object.freeze({
+    data: notEmpty('data', value('data')),
+    lockWaitMsMax: fixed.lockWaitMsMax,
+    isYes: false,
+    kdf,
+    passwordCodePointsMin: wholeNumber('password-min', value('password-min'), 8, 64),
+    passwordCodePointsMax: fixed.passwordCodePointsMax,
+    hashQueueMax: fixed.hashQueueMax,
+    from: format,
+    isDryRun: values['dry-run'] === true,
+    isJson: values.json === true,
+    input: input === '-' ? undefined : input,
+  });
+}
+
+/** What `export` takes. */
+export interface ExportConfig extends DataConfig {
+  /** The file to write; undefined for the standard output. */
+  readonly output: string | undefined;
+  /** One JSON document instead of a line for each user. */
+  readonly isJson: boolean;
+}
+
+/** Throws `usage`. */
+export function parseExportConfig(args: readonly string[], env: Environment): ExportConfig {
+  const { values, words } = parseWords(args, { data: options.data, output: { type: 'string' }, json: { type: 'boolean' } });
+  if (words.length > 0) throw usage('a file to write is named with --output; try registrar export --help');
+  const output = text(values, 'output');
+  if (output === '') throw usage('--output: it has to name a file');
+  refuseUringFiles(env);
+  const data = notEmpty('data', text(values, 'data') ?? env[variable('data')] ?? defaults.data);
+  return Object.freeze({
+    data, lockWaitMsMax: fixed.lockWaitMsMax, isYes: false, output: output === '-' ? undefined : output, isJson: values.json === true,
+  });
+}
+
+type AnyValues = Readonly<Record<string, unknown>>;
+
+function text(values: AnyValues, flag: string): string | undefined {
+  const value = values[flag];
+  return typeof value === 'string' ? value : undefined;
+}
+
+/** As `parseFlags`, with words among the flags. */
+function parseWords(args: readonly string[], known: NonNullable<ParseArgsConfig['options']>): { values: AnyValues; words: string[] } {
+  try {
+    const { values, positionals } = parseArgs({ args: [...args], options: known, strict: true, allowPositionals: true });
+    return { values, words: positionals };
+  } catch (error) {
+    const [said = ''] = messageOf(error).split(/\. |\n/);
+    throw usage(`${said}; try registrar --help`);
+  }
 }

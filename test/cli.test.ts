@@ -23,7 +23,7 @@ function snapshot(directory: string): string[] {
   });
 }
 
-const commands = ['serve', 'check', 'compact', 'repair', 'token'];
+const commands = ['serve', 'check', 'compact', 'repair', 'token', 'import', 'export'];
 
 test('cli: --help and --version print to stdout and exit 0', () => {
   for (const args of [['--help'], ['-h'], ['serve', '--help'], ['serve', '--port', '1', '-h'], ...commands.map((name) => [name, '--help'])]) {

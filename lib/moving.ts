@@ -1,0 +1,90 @@
+/** Users in from elsewhere, and out: wiring for the commands import and export, which run beside the services. */
+
+import { existsSync, readFileSync, statSync } from 'node:fs';
+import { availableParallelism } from 'node:os';
+import { join } from 'node:path';
+import type { ExportConfig, ImportConfig } from './config.ts';
+import { RegistrarError } from './errors.ts';
+import { Hasher } from './password/hasher.ts';
+import { formatKdf, weakness } from './password/kdf.ts';
+import { parseCommonPasswords } from './password-policy.ts';
+import { prepareDirectory } from './store/file/directory.ts';
+import { FileUserStore } from './store/file/store.ts';
+import { MemoryUserStore } from './store/memory.ts';
+import { exportText } from './transfer/export.ts';
+import { importLines } from './transfer/import.ts';
+import type { ImportResult } from './transfer/import.ts';
+import { writeWholeFile } from './transfer/whole-file.ts';
+import type { UserStore } from './user-store.ts';
+
+export type { ImportResult };
+
+export interface ImportParts {
+  readonly input: AsyncIterable<Uint8Array>;
+  readonly report: (line: string) => void;
+  /** Ends it early, after what is being written. */
+  readonly signal: AbortSignal;
+}
+
+/** Takes users in, with a result for each line. Rejects as `openApp` does, and with what reading the input does. */
+export async function* importUsers(config: ImportConfig, { input, report, signal }: ImportParts): AsyncGenerator<readonly ImportResult[]> {
+  const advised = config.isDryRun ? undefined : weakness(config.kdf);
+  if (advised !== undefined) {
+    report(`WARNING: --kdf ${formatKdf(config.kdf)} makes passwords cheap to guess: OWASP advises ${advised} iterations or more`);
+  }
+  const store = await openForImport(config, report);
+  const hasher = new Hasher({ kdf: config.kdf, workers: availableParallelism(), waitMsMax: Infinity, queueMax: config.hashQueueMax });
+  try {
+    const { from, isDryRun } = config;
+    const policy = {
+      codePointsMin: config.passwordCodePointsMin,
+      codePointsMax: config.passwordCodePointsMax,
+      common: parseCommonPasswords(readFileSync(new URL('./password/common-passwords.txt', import.meta.url), 'utf8')),
+    };
+    yield* importLines(input, { store, hasher, policy, now, from, isDryRun, signal });
+  } finally {
+    await hasher.close();
+    await store.close();
+  }
+}
+
+/** A dry run makes no file where there is none. */
+async function openForImport(config: ImportConfig, report: (line: string) => void): Promise<UserStore> {
+  const { data, lockWaitMsMax, isDryRun } = config;
+  if (isDryRun && !existsSync(join(data, 'users.jsonl'))) return new MemoryUserStore();
+  return FileUserStore.open({ path: join(prepareDirectory(data), 'users.jsonl'), lockWaitMsMax, now, report });
+}
+
+export interface ExportParts {
+  /** Where it goes, if the config names no file. */
+  readonly write: (bytes: Buffer) => Promise<void>;
+  readonly report: (line: string) => void;
+  readonly signal: AbortSignal;
+}
+
+/** Gives all users out. Rejects with what the store, `write` or the file to write does. */
+export async function exportUsers(config: ExportConfig, { write, report, signal }: ExportParts): Promise<void> {
+  const file = join(config.data, 'users.jsonl');
+  if (!existsSync(file)) throw new RegistrarError('cannot-start', `There is no users' file "${file}"; name its directory with --data`);
+  const path = join(prepareDirectory(config.data), 'users.jsonl');
+  if (config.output !== undefined && isSameFile(config.output, path)) {
+    throw new RegistrarError('usage', `--output ${config.output}: it is the users' file itself`);
+  }
+  const store = await FileUserStore.open({ path, lockWaitMsMax: config.lockWaitMsMax, now, report });
+  try {
+    const text = exportText(store, config.isJson);
+    if (config.output !== undefined) await writeWholeFile(config.output, text, signal);
+    else for await (const bytes of text) await write(bytes);
+  } finally {
+    await store.close();
+  }
+}
+
+function isSameFile(one: string, other: string): boolean {
+  const [a, b] = [one, other].map((path) => statSync(path, { throwIfNoEntry: false }));
+  return a !== undefined && a.ino === b?.ino && a.dev === b.dev;
+}
+
+function now(): Date {
+  return new Date();
+}
