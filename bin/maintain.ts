@@ -1,7 +1,7 @@
 /** The commands that look after the users' file: check, compact, repair. What they do is lib's business. */
 
 import { checkUsers, compactUsers, planRepair } from '../lib/maintenance.ts';
-import { parseDataConfig } from '../lib/config.ts';
+import { parseDataConfig } from '../lib/command-config.ts';
 import { RegistrarError, grouped } from '../lib/errors.ts';
 import { isAgreed, say } from './terminal.ts';
 

@@ -13,6 +13,7 @@ import { check, checkUsage, compact, compactUsage, repair, repairUsage } from '.
 import { say } from './terminal.ts';
 import { token, tokenUsage } from './token.ts';
 import { exportCommand, exportUsage, importCommand, importUsage } from './transfer.ts';
+import { userCommand, userUsage } from './user.ts';
 
 const usage = `Usage: registrar COMMAND [flags]
 
@@ -23,6 +24,7 @@ const usage = `Usage: registrar COMMAND [flags]
   token      prints the admin token, and makes it if there is none
   import     takes users in, with their passwords or hashes, from lines of JSON
   export     gives all users out as lines of JSON, to move or as a backup
+  user       adds, shows, lists, verifies and removes users
   --help, --version
 
 registrar COMMAND --help tells more. All of them may run at the same time on
@@ -73,6 +75,7 @@ const commands: Readonly<Record<string, readonly [help: string, run: (args: read
   token: [tokenUsage, token],
   import: [importUsage, importCommand],
   export: [exportUsage, exportCommand],
+  user: [userUsage, userCommand],
 };
 
 const version = '0.1.0';
@@ -87,7 +90,7 @@ async function main(args: readonly string[]): Promise<void> {
   } else if (run === undefined || help === undefined) {
     const what = name === undefined ? 'no command is given' : `there is no command "${name}"`;
     throw new RegistrarError('usage', `${what}; try registrar --help`);
-  } else if (rest.some(asksForHelp)) {
+  } else if (wantsHelp(rest)) {
     process.stdout.write(help);
   } else {
     await run(rest);
@@ -96,6 +99,12 @@ async function main(args: readonly string[]): Promise<void> {
 
 function asksForHelp(word: string | undefined): boolean {
   return word === '--help' || word === '-h' || word === 'help';
+}
+
+/** A word behind the first may be a login, and so may all behind `--`. */
+function wantsHelp([first, ...rest]: readonly string[]): boolean {
+  const end = rest.indexOf('--');
+  return asksForHelp(first) || rest.slice(0, end < 0 ? undefined : end).some((word) => word !== 'help' && asksForHelp(word));
 }
 
 async function serve(args: readonly string[]): Promise<void> {

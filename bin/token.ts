@@ -1,6 +1,6 @@
 /** The command `token`: the admin token and the signing key, made and made anew. */
 
-import { parseTokenConfig } from '../lib/config.ts';
+import { parseTokenConfig } from '../lib/command-config.ts';
 import { makeAdminToken, rotateSigningKey } from '../lib/maintenance.ts';
 import { say } from './terminal.ts';
 

@@ -3,7 +3,7 @@
 import { createReadStream } from 'node:fs';
 import type { Readable } from 'node:stream';
 import { addAbortSignal } from 'node:stream';
-import { parseExportConfig, parseImportConfig } from '../lib/config.ts';
+import { parseExportConfig, parseImportConfig } from '../lib/command-config.ts';
 import { RegistrarError, grouped, messageOf, noRoom, systemCode } from '../lib/errors.ts';
 import { exportUsers, importUsers } from '../lib/moving.ts';
 import type { ImportResult } from '../lib/moving.ts';

@@ -1,11 +1,10 @@
 /** What is done to a data directory beside the service, and while it runs: wiring for the commands that do it. */
 
-import { existsSync } from 'node:fs';
 import { join } from 'node:path';
-import { sessionSeconds } from './config.ts';
-import type { DataConfig, TokenConfig } from './config.ts';
+import { fixed } from './config.ts';
+import type { DataConfig, TokenConfig } from './command-config.ts';
 import { RegistrarError, systemCode } from './errors.ts';
-import { openSecrets } from './open-store.ts';
+import { openSecrets, requireUsers } from './open-store.ts';
 import { adminTokenName, newAdminToken } from './session/admin-token.ts';
 import { SecretFiles } from './session/secret-files.ts';
 import { SigningKeys } from './session/signing-keys.ts';
@@ -87,7 +86,7 @@ export async function makeAdminToken({ data, isNew }: TokenConfig): Promise<Admi
 export async function rotateSigningKey(config: TokenConfig, report: (line: string) => void): Promise<string> {
   const { secrets, close } = await openSecrets(config, report);
   try {
-    const keys = await SigningKeys.open({ secrets, now, report, keepSeconds: sessionSeconds });
+    const keys = await SigningKeys.open({ secrets, now, report, keepSeconds: fixed.sessionSeconds });
     return (await keys.rotate()).kid;
   } finally {
     await close();
@@ -96,8 +95,7 @@ export async function rotateSigningKey(config: TokenConfig, report: (line: strin
 
 /** Of a store that is looked after; none is made. */
 function usersFile({ data }: DataConfig): string {
-  const file = join(data, 'users.jsonl');
-  if (!existsSync(file)) throw new RegistrarError('cannot-start', `There is no users' file "${file}"; name its directory with --data`);
+  requireUsers({ data, etcd: undefined });
   return join(prepareDirectory(data), 'users.jsonl');
 }
 

@@ -3,13 +3,12 @@
 import { existsSync, readFileSync, statSync } from 'node:fs';
 import { availableParallelism } from 'node:os';
 import { join } from 'node:path';
-import type { ExportConfig, ImportConfig } from './config.ts';
+import type { ExportConfig, ImportConfig } from './command-config.ts';
 import { RegistrarError } from './errors.ts';
+import { openStore, requireUsers } from './open-store.ts';
 import { Hasher } from './password/hasher.ts';
 import { formatKdf, weakness } from './password/kdf.ts';
 import { parseCommonPasswords } from './password-policy.ts';
-import { prepareDirectory } from './store/file/directory.ts';
-import { FileUserStore } from './store/file/store.ts';
 import { MemoryUserStore } from './store/memory.ts';
 import { exportText } from './transfer/export.ts';
 import { importLines } from './transfer/import.ts';
@@ -50,9 +49,9 @@ export async function* importUsers(config: ImportConfig, { input, report, signal
 
 /** A dry run makes no file where there is none. */
 async function openForImport(config: ImportConfig, report: (line: string) => void): Promise<UserStore> {
-  const { data, lockWaitMsMax, isDryRun } = config;
-  if (isDryRun && !existsSync(join(data, 'users.jsonl'))) return new MemoryUserStore();
-  return FileUserStore.open({ path: join(prepareDirectory(data), 'users.jsonl'), lockWaitMsMax, now, report });
+  const { data, etcd, isDryRun } = config;
+  if (isDryRun && etcd === undefined && !existsSync(join(data, 'users.jsonl'))) return new MemoryUserStore();
+  return (await openStore(config, { report })).store;
 }
 
 export interface ExportParts {
@@ -64,13 +63,11 @@ export interface ExportParts {
 
 /** Gives all users out. Rejects with what the store, `write` or the file to write does. */
 export async function exportUsers(config: ExportConfig, { write, report, signal }: ExportParts): Promise<void> {
-  const file = join(config.data, 'users.jsonl');
-  if (!existsSync(file)) throw new RegistrarError('cannot-start', `There is no users' file "${file}"; name its directory with --data`);
-  const path = join(prepareDirectory(config.data), 'users.jsonl');
-  if (config.output !== undefined && isSameFile(config.output, path)) {
+  requireUsers(config);
+  if (config.etcd === undefined && config.output !== undefined && isSameFile(config.output, join(config.data, 'users.jsonl'))) {
     throw new RegistrarError('usage', `--output ${config.output}: it is the users' file itself`);
   }
-  const store = await FileUserStore.open({ path, lockWaitMsMax: config.lockWaitMsMax, now, report });
+  const { store } = await openStore(config, { report });
   try {
     const text = exportText(store, config.isJson);
     if (config.output !== undefined) await writeWholeFile(config.output, text, signal);

@@ -1,6 +1,6 @@
 /** Wiring: which store a configuration means, and where secrets that its services share are kept. For the service and the commands. */
 
-import { readFileSync } from 'node:fs';
+import { existsSync, readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import type { EtcdConfig, StoreConfig } from './config.ts';
 import { RegistrarError, messageOf } from './errors.ts';
@@ -38,6 +38,13 @@ export async function openStore(config: StoreConfig, { report, onFailed }: OpenS
   const options = { path, lockWaitMsMax, now: () => new Date(), report };
   const store = await FileUserStore.open(onFailed === undefined ? options : { ...options, onFailed });
   return { store, where: path, secrets: new SecretFiles(directory) };
+}
+
+/** Where nothing may be made: throws `cannot-start` if there is no users' file. */
+export function requireUsers({ data, etcd }: Pick<StoreConfig, 'data' | 'etcd'>): void {
+  const file = join(data, 'users.jsonl');
+  if (etcd !== undefined || existsSync(file)) return;
+  throw new RegistrarError('cannot-start', `There is no users' file "${file}"; name its directory with --data`);
 }
 
 /** The secrets alone: no users' file is made for them. */

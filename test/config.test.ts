@@ -1,6 +1,7 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
-import { parseConfig, parseTokenConfig } from '../lib/config.ts';
+import { parseTokenConfig } from '../lib/command-config.ts';
+import { parseConfig } from '../lib/config.ts';
 
 test('config: the defaults, frozen', () => {
   const config = parseConfig([], {});
