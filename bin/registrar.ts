@@ -54,6 +54,10 @@ Runs the user-registration service.
   --trusted-proxy 127.0.0.1,10.0.0.0/8,unix
                      whose X-Forwarded-For says who the client is
   --limits on        how often a client may ask; off if a proxy limits
+  --etcd URL,URL     users are kept in this etcd cluster and not in a file;
+                     with --etcd-prefix /registrar/, --etcd-ca FILE,
+                     --etcd-cert FILE, --etcd-key FILE, --etcd-user NAME,
+                     --etcd-password-file FILE
   --help
 
 Every flag has a variable: --port 9443 is REGISTRAR_PORT=9443, and --http is

@@ -11,6 +11,8 @@ on the same directory notices it within a second, and from then on asks everybod
 who they are. Whoever has it may do everything: curl -H "Authorization: Bearer …".
 
   --data data        the directory of the users' file
+  --etcd URL,URL     where the signing key is, if users are in a cluster; with
+                     the other flags of serve for it
   --new              makes another one; the one until now is good no more
   --signing-key      makes another key to sign session tokens with, and prints
                      its id; those signed with the one until now stay good

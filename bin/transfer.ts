@@ -26,6 +26,7 @@ so an import that was cut off is run again as it was. Services go on meanwhile.
   --dry-run          says what would happen, and writes nothing
   --json             a line of JSON for each line of FILE on standard output
   --data data        the directory of the users' file
+  --etcd URL,URL     users are in a cluster; with the other flags of serve for it
   --kdf pbkdf2:sha256:600000
                      how passwords in clear are hashed
   --password-min 8   characters that a password in clear needs, 8 to 64
@@ -49,6 +50,7 @@ registrar import takes it back. Each user is as at the moment it is read.
                      without it they go to standard output
   --json             one JSON document instead, which import does not take
   --data data        the directory of the users' file
+  --etcd URL,URL     users are in a cluster; with the other flags of serve for it
   --help
 
 Exit codes: 0 done, 1 refused or failed, 2 usage, 130 or 143 interrupted, 141

@@ -20,6 +20,7 @@ Works on the users of a data directory, also while services run on it.
   user remove LOGIN  removes a user, and asks before
 
   --data data        the directory of the users' file; add makes it if need be
+  --etcd URL,URL     users are in a cluster; with the other flags of serve for it
   --json             JSON, as the service answers it, a line for each user
   --yes              remove does not ask
   --kdf pbkdf2:sha256:600000
