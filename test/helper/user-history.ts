@@ -25,8 +25,6 @@ export interface Load {
   readonly history: History;
   /** How often each error came. */
   readonly errors: ReadonlyMap<string, number>;
-  /** When writes were answered with success. */
-  readonly successes: readonly number[];
 }
 
 const at = '2026-11-22T15:00:00.000Z';
@@ -42,13 +40,14 @@ export interface LoadOptions {
   /** How many operations; it also ends when `until` says so. */
   readonly operations?: number;
   readonly until?: () => boolean;
+  /** Here it is put down when writes were answered. */
+  readonly successes?: number[];
 }
 
 /** Every client uses one of the stores and does one thing after the other. Throws what is no RegistrarError. */
-export async function runLoad(stores: readonly UserStore[], { logins, clients, operations = Infinity, until = () => false }: LoadOptions): Promise<Load> {
+export async function runLoad(stores: readonly UserStore[], { logins, clients, operations = Infinity, until = () => false, successes = [] }: LoadOptions): Promise<Load> {
   const history: History = [];
   const errors = new Map<string, number>();
-  const successes: number[] = [];
   let begun = 0;
   const client = async (store: UserStore): Promise<void> => {
     const known = new Map<string, Seen>();
@@ -79,7 +78,7 @@ export async function runLoad(stores: readonly UserStore[], { logins, clients, o
     const found = await stores[0]!.find(login);
     history.push({ call: { login, do: 'find', found: found && see(found) }, from, to: performance.now() });
   }
-  return { history, errors, successes };
+  return { history, errors };
 }
 
 /** Something to do, and how it is done: with the answer in it, and what its client knows then. */
