@@ -25,8 +25,7 @@ export interface ClientOptions {
 
 export interface Call {
   readonly path: string;
-  /** A repeat is what is sent after a sending that may have been carried out. */
-  readonly body: string | ((isRepeat: boolean) => string);
+  readonly body: string;
   /** In the time of `performance.now()`. */
   readonly deadline: number;
   /** It changes nothing that somebody is told about: its doubts are nobody's. */
@@ -35,7 +34,7 @@ export interface Call {
 
 export interface Answer {
   readonly json: unknown;
-  /** It is the answer to a repeat. */
+  /** Earlier sendings may have been carried out, too. */
   readonly isRepeat: boolean;
 }
 
@@ -103,8 +102,7 @@ export class EtcdClient {
         continue;
       }
       asked.add(standing);
-      const text = typeof body === 'string' ? body : body(isRepeat);
-      const attempt = await standing.member.post(path, text, this.#waitMsMax / attemptsMin, deadline);
+      const attempt = await standing.member.post(path, body, this.#waitMsMax / attemptsMin, deadline);
       if (attempt.kind === 'answered') {
         this.#up(standing);
         return { json: attempt.json, isRepeat };

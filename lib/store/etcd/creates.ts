@@ -108,7 +108,7 @@ function resultOf(outcome: Outcome, n: number): Created {
   if (!outcome.isDone) return { isDone: false, owner, hasId: entry !== undefined };
   // The batch was carried out and its answer lost, so it is told from what is there now. Whatever it made says so,
   // also when it was changed since; and who was there before it still was when it came.
-  if (owner?.created === outcome.revision || entry?.created === outcome.revision) return { isDone: true };
+  if (entry?.created === outcome.revision) return { isDone: true };
   const wasThere = [owner, entry].some((found) => found !== undefined && BigInt(found.created) < BigInt(outcome.revision));
   if (wasThere) return { isDone: false, owner, hasId: entry !== undefined };
   throw new RegistrarError('outcome-unknown', 'The user may have been created, and removed by somebody since: look, or send it again');

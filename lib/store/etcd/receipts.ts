@@ -3,20 +3,21 @@
  * and what it did may have been undone by others before anybody looks, so the record alone cannot tell.
  *
  * Every write therefore also writes a receipt, a key that one write at a time of one store has to itself, under the
- * condition that the receipt is as the write before left it. A repeat is the same transaction, and one that fails
- * writes the receipt too if nobody has. So at most one sending of a write is ever carried out, none after the answer to the last,
- * and the receipt says whether one was. What cannot be answered is `outcome-unknown`, and its receipt is not used again.
+ * condition that the receipt is as the write before left it. A repeat is the same transaction: at most one sending of
+ * a write is ever carried out, and the receipt says whether one was. Where the other conditions fail they fail for good, since
+ * they name revisions. What cannot be answered is `outcome-unknown`, and its receipt is not used again.
  */
 
 import { randomBytes } from 'node:crypto';
 import { RegistrarError } from '../../errors.ts';
 import { readTransaction } from './answers.ts';
 import type { Found, Response } from './answers.ts';
-import { endOf, get, isUnchanged, nested, put, range, remove, removePrefixBody, transactionBody } from './bodies.ts';
+import { endOf, get, isUnchanged, put, range, remove, removePrefixBody, transactionBody } from './bodies.ts';
 import type { Compare, Keys, Operation } from './bodies.ts';
 import type { EtcdClient } from './client.ts';
 
 export interface Write {
+  /** Once false it stays false: that a key is as some revision left it. Or nothing, and conditions are within `success`. */
   readonly compare: readonly Compare[];
   readonly success: readonly Operation[];
   /** What to look at if it is not done. */
@@ -74,29 +75,24 @@ export class Receipts {
   /** 'lost' if the receipt is not as it was left and nothing was done: somebody has removed it. */
   async #write({ compare, success, look }: Write, receipt: Receipt, deadline: number): Promise<Outcome | 'lost'> {
     const mark = ++receipt.writes;
-    const line = (sign: '+' | '-'): Operation => put(receipt.key, `${sign}${mark} ${this.#now().toISOString()}`);
-    const done = [...success, line('+')];
-    const looks = [...look, receipt.key].map(get);
-    const body = (isRepeat: boolean): string => {
-      this.#isInDoubt ||= isRepeat;
-      const isLeft = isUnchanged(receipt.key, receipt.revision);
-      const failure = isRepeat ? [...looks, nested({ compare: [isLeft], success: [line('-')] })] : looks;
-      return transactionBody({ compare: [...compare, isLeft], success: done, failure });
-    };
+    const body = transactionBody({
+      compare: [...compare, isUnchanged(receipt.key, receipt.revision)],
+      success: [...success, put(receipt.key, `${mark} ${this.#now().toISOString()}`)],
+      failure: [...look, receipt.key].map(get),
+    });
     const { json, isRepeat } = await this.#client.call({ path: '/v3/kv/txn', body, deadline }).catch((error: unknown) => {
       const isUnknown = error instanceof RegistrarError && error.code === 'outcome-unknown';
-      if (isUnknown) this.#isInDoubt = true;
-      else this.#free.push(receipt);
+      this.#isInDoubt ||= isUnknown;
+      if (!isUnknown) this.#free.push(receipt);
       throw error;
     });
+    this.#isInDoubt ||= isRepeat;
     const { succeeded, revision, responses } = readTransaction(json);
     if (succeeded) return this.#settled(receipt, revision, { isDone: true, revision, responses: responses.slice(0, success.length) });
-    const found = responses.slice(0, looks.length).map((response) => response.found[0]);
+    const found = responses.map((response) => response.found[0]);
     const seen = found.pop();
-    const isAsLeft = (seen?.revision ?? '0') === receipt.revision;
-    if (isAsLeft) return this.#settled(receipt, isRepeat ? revision : receipt.revision, { isDone: false, found });
-    if (seen?.value.startsWith(`-${mark} `)) return this.#settled(receipt, seen.revision, { isDone: false, found });
-    if (seen?.value.startsWith(`+${mark} `)) return this.#settled(receipt, seen.revision, { isDone: true, revision: seen.revision, found });
+    if ((seen?.revision ?? '0') === receipt.revision) return this.#settled(receipt, receipt.revision, { isDone: false, found });
+    if (seen?.value.startsWith(`${mark} `)) return this.#settled(receipt, seen.revision, { isDone: true, revision: seen.revision, found });
     if (!isRepeat) return 'lost';
     throw new RegistrarError('outcome-unknown', `The receipt of a write was removed from etcd: it may or may not have been done`);
   }

@@ -9,6 +9,7 @@ import { EtcdUserStore } from '../../../lib/store/etcd/store.ts';
 import type { EtcdUserStoreOptions } from '../../../lib/store/etcd/store.ts';
 import { Cluster, newPrefix, withoutEtcd } from '../../helper/etcd-cluster.ts';
 import { decoded, startGateway } from '../../helper/gateway.ts';
+import type { Fate } from '../../helper/gateway.ts';
 import { candidate, testUserStore } from '../../helper/user-store-contract.ts';
 
 const skip = withoutEtcd;
@@ -157,6 +158,33 @@ test('etcd: a page asks for as many ids as it needs, also among many, and finds 
   assert.deepEqual(logins(await store.page(sparse.next, 6)), ['far', 'farther']);
   assert.ok(gateway.asked.length < 60, `${gateway.asked.length} requests`);
   await store.close();
+});
+
+test('etcd: who was removed and is back between the look at the ids and that at the records is not there for the old id', { skip }, async (t) => {
+  const gateway = await startGateway(t, cluster.members[0]!.url);
+  const prefix = newPrefix();
+  const store = await open(t, { endpoints: [gateway.url], prefix });
+  const other = await open(t, { prefix });
+  await store.createMany(['alice', 'bob', 'carol'].map((login) => candidate(login)));
+  gateway.fate = async ({ body }): Promise<Fate> => {
+    if (!decoded(body).includes('/user/')) return 'pass';
+    gateway.fate = () => 'pass';
+    for (const login of ['alice', 'bob']) await other.remove((await other.find(login))!, at);
+    await other.create(candidate('bob'));
+    return 'pass';
+  };
+  const { users } = await store.page(undefined, 10);
+  assert.deepEqual(users.map((user) => JSON.parse(user.toString()).login), ['carol']);
+  assert.deepEqual((await store.records(undefined)).users.map(({ login }) => login), ['carol', 'bob']);
+  await store.close();
+});
+
+test('etcd: a login that is taken costs no id', { skip }, async (t) => {
+  const store = await open(t);
+  await store.create(candidate('alice'));
+  for (let n = 0; n < 40; n++) assert.equal((await store.create(candidate('alice'))).created, false);
+  const { user } = await store.create(candidate('bob'));
+  assert.equal(user.id, 2);
 });
 
 test('etcd: users who register while a list is read are found once, and those removed are left out', { skip }, async (t) => {
