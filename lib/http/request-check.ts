@@ -8,7 +8,9 @@ const headersMax = 64;
 
 /** What the parser accepts and two servers may read in two ways, or that nobody sends in good faith. */
 export function checkMessage(request: IncomingMessage): void {
-  const { url = '', method, rawHeaders, headers } = request;
+  const { url = '', method, rawHeaders, headers, httpVersion } = request;
+  // The parser takes 0.9, which has no headers, and 2.0, which is not written like this.
+  if (httpVersion !== '1.1' && httpVersion !== '1.0') throw malformed('HTTP/1.1 and 1.0 are spoken here');
   const isTarget = /^\/[\x21\x22\x24-\x7e]*$/.test(url) || (method === 'OPTIONS' && url === '*');
   if (!isTarget) throw malformed('the target has to be a path, as in /user/');
   if (rawHeaders.length > 2 * headersMax) throw new RegistrarError('headers-too-large', `There are more than ${headersMax} headers`);
@@ -21,7 +23,7 @@ export function checkMessage(request: IncomingMessage): void {
     if ((seen & bit) !== 0) throw malformed(`the header ${rawHeaders[n]!.toLowerCase()} stands there more than once`);
     seen |= bit;
   }
-  if (headers.host === undefined && request.httpVersion === '1.1') throw malformed('it has no header host');
+  if (headers.host === undefined && httpVersion === '1.1') throw malformed('it has no header host');
 }
 
 /** One bit for each header that stands once in a sane request (the parser takes the first and drops the rest); 0 for others. */
