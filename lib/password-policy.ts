@@ -18,10 +18,11 @@ const control = /\p{Cc}/u;
 
 /**
  * The bytes' text that is hashed: NFC (RFC 8265 OpaqueString). Undefined if the input is no Unicode
- * text, for then it cannot have been registered either.
+ * text, for then it cannot have been registered either; or if it holds a NUL: HMAC, and pbkdf2 with it, fills short
+ * keys up with NULs, so that a password with some behind it has the same hash as without.
  */
 export function normalizePassword(input: string): string | undefined {
-  if (input.length > unitsMax || !input.isWellFormed()) return undefined;
+  if (input.length > unitsMax || input.includes('\0') || !input.isWellFormed()) return undefined;
   return input.normalize('NFC');
 }
 
@@ -30,6 +31,9 @@ export type PasswordResult = { readonly password: string } | { readonly problem:
 /** Makes the normalised password, or says which rule it breaks. `login` is canonical, if there is one. */
 export function checkNewPassword(input: string, login: string | undefined, policy: PasswordPolicy): PasswordResult {
   if (input.length > unitsMax) return { problem: `The password is longer than ${policy.codePointsMax} characters` };
+  if (control.test(input)) {
+    return { problem: 'The password holds a control character, such as a tab: leave it out' };
+  }
   const password = normalizePassword(input);
   if (password === undefined) return { problem: 'The password holds half a surrogate pair: it is not Unicode text' };
   const length = [...password].length;
@@ -38,9 +42,6 @@ export function checkNewPassword(input: string, login: string | undefined, polic
   }
   if (length > policy.codePointsMax) {
     return { problem: `The password has ${length} characters: it may have at most ${policy.codePointsMax}` };
-  }
-  if (control.test(password)) {
-    return { problem: 'The password holds a control character, such as a tab: leave it out' };
   }
   const folded = password.normalize('NFKC').toLowerCase();
   if (login !== undefined && folded === login) return { problem: 'The password is the login' };

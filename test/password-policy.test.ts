@@ -1,4 +1,5 @@
 import assert from 'node:assert/strict';
+import { pbkdf2Sync } from 'node:crypto';
 import { readFileSync } from 'node:fs';
 import { test } from 'node:test';
 import { checkNewPassword, normalizePassword, parseCommonPasswords } from '../lib/password-policy.ts';
@@ -47,4 +48,13 @@ test('password policy: what is not allowed, and which rule it breaks', () => {
 test('password policy: the two ways to write a character are one password', () => {
   assert.equal(normalizePassword('cafe\u0301 cafe\u0301'), 'café café');
   assert.equal(normalizePassword('\udc00'), undefined);
+});
+
+test('password policy: a NUL makes it no password, since pbkdf2 does not tell one that ends in NULs from one that does not', () => {
+  const hash = (word: string): string => pbkdf2Sync(word, 'salt', 1, 32, 'sha256').toString('hex');
+  assert.equal(hash('correct horse\0'), hash('correct horse'));
+  for (const input of ['correct horse\0', '\0correct horse', 'correct\0horse', '\0']) {
+    assert.equal(normalizePassword(input), undefined);
+    assert.match((checkNewPassword(input, undefined, policy) as { problem: string }).problem, /control character/);
+  }
 });

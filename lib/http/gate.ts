@@ -73,12 +73,18 @@ export interface Visit extends Counted {
 
 const wrong = 'The login or the password is wrong';
 const anyone: Principal = { kind: 'anyone' };
+/** No user has this id. */
+const nobody: State = { id: 0, version: 0 };
+/** Nobody can choose it, and it is looked for as any login is. */
+const unknownLogin = randomBytes(16).toString('hex');
 const local: Principal = { kind: 'local' };
 const processKey = randomBytes(32);
 
 export class Gate {
   readonly #options: GateOptions;
   readonly #checks = new SharedWork<User>();
+  /** Somebody who was found: looked for after an unknown login, as `unknownLogin` is after a known one. */
+  #lastKnown = unknownLogin;
 
   constructor(options: GateOptions) {
     this.#options = options;
@@ -113,13 +119,13 @@ export class Gate {
   /** Whose request it is, as far as the action asks for it; at once, where no password is to be hashed. Throws `unauthenticated`. */
   principal(visit: Visit, headers: IncomingMessage['headers'], action: Action, signal: () => AbortSignal): Principal | Promise<Principal> {
     const isSession = action === 'read-session' || action === 'end-session';
-    if (action === 'public' || action === 'open-session') return anyone;
+    if (action === 'public' || action === 'open-session') return this.#anyone(visit);
     if (visit.isOpen && !isSession) return local;
     const credentials = readAuthorization(headers.authorization);
     switch (credentials.kind) {
       case 'none': {
         const token = isSession ? readCookie(headers.cookie) : undefined;
-        return token === undefined ? anyone : this.#bySession(visit, token, 'cookie');
+        return token === undefined ? this.#anyone(visit) : this.#bySession(visit, token, 'cookie');
       }
       case 'bearer':
         if (!this.#options.admin.matches(credentials.token)) return this.#bySession(visit, credentials.token, 'bearer');
@@ -167,6 +173,15 @@ export class Gate {
     if (!visit.isOpen && principal.kind !== 'admin') this.#options.limits?.registration(visit);
   }
 
+  #anyone(visit: Visit): Principal {
+    if (!visit.isOpen) this.#options.limits?.unproven(visit);
+    return anyone;
+  }
+
+  /**
+   * Where a login is limited its password is answered without a hash, in the time of a look: so one that is there and one
+   * that is not are looked for alike.
+   */
   #byPassword(visit: Visit, login: string, password: string, signal: () => AbortSignal): Principal | Promise<Principal> {
     const view = this.#options.registry.look(login);
     return view instanceof Promise
@@ -181,8 +196,17 @@ export class Gate {
     view: UserView | undefined,
     signal: () => AbortSignal,
   ): Principal | Promise<Principal> {
-    if (view !== undefined && this.#options.verified.has(view, password)) return this.#user(visit, canonical(login), view, 'basic');
-    return this.signIn(visit, login, password, signal()).then((user) => this.#user(visit, user.login, user, 'basic'));
+    const isVerified = this.#options.verified.has(view ?? nobody, password);
+    if (view !== undefined && isVerified) return this.#user(visit, canonical(login), view, 'basic');
+    this.#anyone(visit);
+    const other = this.#options.registry.look(view === undefined ? this.#lastKnown : unknownLogin);
+    if (view !== undefined) this.#lastKnown = login;
+    if (other instanceof Promise) return other.then(() => this.#signedIn(visit, login, password, signal()));
+    return this.#signedIn(visit, login, password, signal());
+  }
+
+  #signedIn(visit: Visit, login: string, password: string, signal: AbortSignal): Promise<Principal> {
+    return this.signIn(visit, login, password, signal).then((user) => this.#user(visit, user.login, user, 'basic'));
   }
 
   #bySession(visit: Visit, token: string, by: Proof): Principal | Promise<Principal> {

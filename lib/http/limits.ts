@@ -13,6 +13,8 @@ import type { Policy, Standing } from './rate-limit.ts';
 export interface Counted {
   readonly client: string;
   readonly standings: Standing[];
+  /** Everybody together asks too much: whoever proves nothing is refused, once it is known that they do not. */
+  excess?: Standing | undefined;
 }
 
 /** What an attempt to sign in has taken is given back when the password is right. */
@@ -60,9 +62,21 @@ export class Limits {
     };
   }
 
-  /** Any request, before it is known whose it is. Throws `rate-limited`. */
+  /** Any request, before it is known whose it is. Throws `rate-limited` for a client of its own too many. */
   request(counted: Counted): void {
-    this.#take(counted, [['requestsOfClient', counted.client], ['requestsInAll', everybody]], false);
+    this.#take(counted, [['requestsOfClient', counted.client]], false);
+    const standing = this.#limiters.requestsInAll.take(everybody);
+    if (!standing.allowed) counted.excess = standing;
+  }
+
+  /**
+   * The same request, once it is known to prove nothing, or to need a hash before it does. Throws `rate-limited` if all
+   * together ask too much: a hundred addresses can do that, and are not to shut out whoever has a token.
+   */
+  unproven(counted: Counted): void {
+    if (counted.excess === undefined) return;
+    this.#limiters.requestsOfClient.giveBack(counted.client);
+    refuse(counted, 'requestsInAll', counted.excess);
   }
 
   /** The same request, once it is known to be a user's or the administrator's: it is not counted for the client any more. */
@@ -112,11 +126,15 @@ export class Limits {
         continue;
       }
       for (const [other, otherKey] of takes.slice(0, n)) this.#limiters[other].giveBack(otherKey);
-      counted.standings.splice(0, Infinity, standing);
-      const { retryAfterSeconds } = standing;
-      throw new RegistrarError('rate-limited', `Too many ${what(name)}: try again in ${retryAfterSeconds} s`, { retryAfterSeconds });
+      refuse(counted, name, standing);
     }
   }
+}
+
+function refuse({ standings }: Counted, name: PolicyName, standing: Standing): never {
+  standings.splice(0, Infinity, standing);
+  const { retryAfterSeconds } = standing;
+  throw new RegistrarError('rate-limited', `Too many ${what(name)}: try again in ${retryAfterSeconds} s`, { retryAfterSeconds });
 }
 
 function what(name: PolicyName): string {
