@@ -4,6 +4,7 @@ import { once } from 'node:events';
 import { existsSync, mkdirSync, readFileSync, readdirSync, statSync, writeFileSync, writeSync, openSync, closeSync } from 'node:fs';
 import { join } from 'node:path';
 import { test } from 'node:test';
+import { Cluster, newPrefix, withoutEtcd } from '../helper/etcd-cluster.ts';
 import { cannotMount, mountNew, testIf } from '../helper/possible.ts';
 import { readUsersFile, spawnService } from '../helper/service.ts';
 import { loader, root, temporaryDirectory, until, without } from '../helper/temporary.ts';
@@ -160,6 +161,26 @@ testIf(cannotMount('tmpfs', '4M'), 'transfer: on a disk that is full an export l
   const users = registrar(['export', '--data', small]).stdout.trimEnd().split('\n');
   assert.equal(users.length, Number(added.replaceAll(',', '')));
   assert.equal(JSON.parse(users.at(-1)!).login, `user${users.length - 1}`);
+});
+
+test('transfer: from a file to a cluster and back everybody is who they were', { skip: withoutEtcd }, async (t) => {
+  const cluster = await Cluster.start();
+  t.after(() => cluster.stop());
+  const etcd = ['--etcd', cluster.endpoints.join(','), '--etcd-prefix', newPrefix()];
+  const directory = temporaryDirectory(t);
+  const [first, back] = [join(directory, 'first'), join(directory, 'back')];
+  const odd = { id: 5_000, login: 'алиса', registered: '2020-01-02T03:04:05.678Z', version: 3, changed: '2021-01-02T03:04:05.678Z', kdf: `${kdf}:hex`, password: `00ff$${'5be0'.repeat(16)}` };
+  assert.equal(registrar(['import', '--data', first], `${hashed(1_500)}${JSON.stringify(odd)}\n`).status, 0);
+  const before = registrar(['export', '--data', first]).stdout;
+  const into = registrar(['import', ...etcd, '--data', join(directory, 'none')], before);
+  assert.deepEqual([into.status, into.stdout], [0, '1,501 lines: 1,501 added, 0 there already, 0 refused, 0 invalid\n'], into.stderr);
+  const out = registrar(['export', ...etcd, '--data', join(directory, 'none')]);
+  assert.deepEqual([out.status, out.stderr], [0, '']);
+  const byId = (text: string): unknown[] => text.trimEnd().split('\n').map((line) => JSON.parse(line)).sort((a, b) => a.id - b.id);
+  assert.deepEqual(byId(out.stdout).map((user) => ({ ...user as object, id: 0 })), byId(before).map((user) => ({ ...user as object, id: 0 })));
+  assert.equal(registrar(['import', ...etcd, '--dry-run', '--data', join(directory, 'none')], before).stdout, '1,501 lines: 0 to add, 1,501 there already, 0 to refuse, 0 invalid; nothing was written\n');
+  assert.equal(registrar(['import', '--data', back], out.stdout).status, 0);
+  assert.equal(existsSync(join(directory, 'none', 'users.jsonl')), false);
 });
 
 test('transfer: a line of a hundred megabytes does not have to fit into memory', (t) => {
