@@ -126,7 +126,7 @@ async function addAll(batch: readonly Planned[], options: ImportOptions): Promis
   const prepared = batch.some(({ newcomer }) => 'clear' in newcomer)
     ? await everyOne(batch, async (planned) => prepare(planned, now) ?? prepareClear(planned, now, options))
     : batch.map((planned) => prepare(planned, now));
-  const arrivals = prepared.filter((one) => one !== undefined && !('outcome' in one)) as readonly Arrival[];
+  const arrivals = prepared.filter((one): one is Arrival => one !== undefined && !('outcome' in one));
   const outcomes = arrivals.length === 0 ? [] : await store.createMany(arrivals);
   const results: ImportResult[] = [];
   let at = 0;
@@ -144,12 +144,15 @@ async function addAll(batch: readonly Planned[], options: ImportOptions): Promis
   return results;
 }
 
+function isDated(newcomer: Hashed): newcomer is Hashed & { readonly registered: string } {
+  return newcomer.registered !== undefined;
+}
+
 /** What takes no time: whoever comes in clear is left to `prepareClear`. */
 function prepare({ line, newcomer }: Planned, now: string): Arrival | ImportResult | undefined {
   if ('problem' in newcomer) return { line, outcome: 'invalid', detail: newcomer.problem };
   if ('clear' in newcomer) return undefined;
-  const { registered = now } = newcomer;
-  return { ...newcomer, registered };
+  return isDated(newcomer) ? newcomer : { ...newcomer, registered: now };
 }
 
 /** A taken login costs no hash but that of the comparison. */

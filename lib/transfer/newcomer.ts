@@ -13,6 +13,7 @@ import { repeatedField } from '../json.ts';
 import { looksLikeHash, parseForeignHash } from '../password/foreign-hash.ts';
 import type { ForeignFormat } from '../password/foreign-hash.ts';
 import { credentialProblem, iterationsMax, parseStoredKdf } from '../password/kdf.ts';
+import type { StoredKdf } from '../password/kdf.ts';
 import { checkNewPassword } from '../password-policy.ts';
 import type { PasswordPolicy } from '../password-policy.ts';
 import { parseLogin } from '../user.ts';
@@ -79,7 +80,7 @@ export function parseNewcomer(text: string, { from, policy }: LineRules): Newcom
     const checked = checkNewPassword(password ?? '', login, policy);
     return 'problem' in checked ? checked : { login, registered, clear: checked.password };
   }
-  const stored = parseStoredKdf(kdf);
+  const stored = storedKdf(kdf);
   if (stored === undefined) return { problem: `The kdf is not as in pbkdf2:sha256:600000, with 1 to ${iterationsMax} iterations` };
   const problem = credentialProblem(stored, password ?? '') ?? numbersProblem(id, version) ?? keyProblem(key);
   if (problem !== undefined) return { problem };
@@ -134,6 +135,14 @@ function shapeProblem(value: Record<string, unknown>, fields: Fields): string | 
   return undefined;
 }
 
+/** Most lines name the kdf of the line before. */
+let lastKdf: { readonly text: string; readonly kdf: StoredKdf | undefined } = { text: '', kdf: undefined };
+
+function storedKdf(text: string): StoredKdf | undefined {
+  if (text !== lastKdf.text) lastKdf = { text, kdf: parseStoredKdf(text) };
+  return lastKdf.kdf;
+}
+
 function numbersProblem(id: number | undefined, version: number | undefined): string | undefined {
   for (const [name, value] of [['id', id], ['version', version]] as const) {
     if (value !== undefined && !(Number.isSafeInteger(value) && value >= 1)) return `"${name}" has to be a whole number from 1 on`;
@@ -149,6 +158,8 @@ const anyTime = /^\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(?:\.\d{1,9})?(?:Z|[+-]\d\d:?\d\
 
 /** RFC 3339, as others write it, to what is kept: UTC with milliseconds. */
 function parseTime(text: string): string | undefined {
+  // Of a time that is written as here, on one of the first 28 days, nothing can be wrong.
+  if (ownTime.test(text)) return text;
   const ms = text.length <= timeCharactersMax ? Date.parse(text) : Number.NaN;
   if (Number.isNaN(ms)) return undefined;
   const time = new Date(ms).toISOString();
@@ -157,3 +168,4 @@ function parseTime(text: string): string | undefined {
 }
 
 const timeCharactersMax = 40;
+const ownTime = /^\d{4}-(?:0[1-9]|1[0-2])-(?:0[1-9]|1\d|2[0-8])T(?:[01]\d|2[0-3]):[0-5]\d:[0-5]\d\.\d{3}Z$/;

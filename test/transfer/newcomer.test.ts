@@ -16,6 +16,9 @@ test('newcomer: a line in clear, a hashed one, an exported one and a foreign one
     id: 17, login: 'alice', registered: '2026-11-22T15:00:00.000Z', version: 2, changed: '2026-11-23T08:00:00.000Z', kdf, password: hash, key: 'ab'.repeat(32),
   };
   assert.deepEqual(parse(exported), exported);
+  for (const registered of ['2024-02-29T00:00:00.000Z', '0001-12-31T23:59:59.999Z', '2026-01-31T12:00:00.000Z']) {
+    assert.deepEqual(parse({ ...exported, registered }), { ...exported, registered });
+  }
   const foreign = parse({ login: 'alice', password: `pbkdf2:sha256:5$salt$${'5be0'.repeat(16)}`, registered: '2020-02-29T23:59:59.123456+02:00' }, 'werkzeug');
   assert.deepEqual(foreign, { login: 'alice', registered: '2020-02-29T21:59:59.123Z', kdf: 'pbkdf2:sha256:5', password: `salt$${'5be0'.repeat(16)}` });
 });
@@ -42,6 +45,8 @@ test('newcomer: what is wrong is said, and a password never', () => {
     ['{"login":"alice","password":"\\ud800aaaaaaaa"}', /surrogate/],
     [`{"login":"alice","password":"${secret}","registered":"yesterday"}`, /"registered" is no time/],
     [`{"login":"alice","password":"${secret}","registered":"2026-13-01T00:00:00Z"}`, /"registered" is no time/],
+    [`{"login":"alice","password":"${secret}","registered":"2026-11-22T24:00:00.001Z"}`, /"registered" is no time/],
+    [`{"login":"alice","password":"${secret}","registered":"2026-11-32T00:00:00.000Z"}`, /"registered" is no time/],
     [`{"login":"alice","password":"${secret}","registered":"2026-11-22T15:00:00"}`, /"registered" is no time/],
     [`{"login":"alice","password":"${secret}","registered":"1"}`, /"registered" is no time/],
     [`{"login":"alice","password":"pbkdf2_sha256$1$${secret}$x"}`, /a hash by the look of it: say whose with --from/],
