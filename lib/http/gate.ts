@@ -75,7 +75,7 @@ const wrong = 'The login or the password is wrong';
 const anyone: Principal = { kind: 'anyone' };
 /** No user has this id. */
 const nobody: State = { id: 0, version: 0 };
-/** Nobody can choose it, and it is looked for as any login is. */
+/** Nobody can choose it, and it is looked for as every login is. */
 const unknownLogin = randomBytes(16).toString('hex');
 const local: Principal = { kind: 'local' };
 const processKey = randomBytes(32);
