@@ -34,7 +34,7 @@ export interface Session {
 export interface Sessions {
   issue(user: User): Promise<{ readonly token: string; readonly expires: string; readonly seconds: number }>;
   /** Undefined if it is none of ours, or has expired. Whether the user is still the same is not looked at. */
-  read(token: string): Session | undefined | Promise<Session | undefined>;
+  read(token: string): Session | undefined;
   /** RFC 7517. */
   jwks(): Promise<string>;
 }
@@ -75,7 +75,7 @@ const wrong = 'The login or the password is wrong';
 const anyone: Principal = { kind: 'anyone' };
 /** No user has this id. */
 const nobody: State = { id: 0, version: 0 };
-/** Nobody can choose it, and it is looked for as every login is. */
+/** A good login, and nobody can have chosen it. */
 const unknownLogin = randomBytes(16).toString('hex');
 const local: Principal = { kind: 'local' };
 const processKey = randomBytes(32);
@@ -211,10 +211,6 @@ export class Gate {
 
   #bySession(visit: Visit, token: string, by: Proof): Principal | Promise<Principal> {
     const session = this.#options.sessions.read(token);
-    return session instanceof Promise ? session.then((read) => this.#ofSession(visit, read, by)) : this.#ofSession(visit, session, by);
-  }
-
-  #ofSession(visit: Visit, session: Session | undefined, by: Proof): Principal | Promise<Principal> {
     if (session === undefined) throw noSession();
     const { login, expires } = session;
     const check = (view: UserView | undefined): Principal => {

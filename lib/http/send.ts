@@ -12,8 +12,8 @@ export interface Sending {
   readonly done: (keepAlive: boolean) => void;
 }
 
-/** Sent with every answer: none of them may be kept, and none is anything but what its type says. */
-const everyHeader = ['Cache-Control', 'no-store', 'X-Content-Type-Options', 'nosniff', 'X-Request-Id'] as const;
+/** Sent with every answer, the request's id behind: none of them may be kept, and none is anything but what its type says. */
+export const everyHeader = ['Cache-Control', 'no-store', 'X-Content-Type-Options', 'nosniff', 'X-Request-Id'] as const;
 
 /** A body that nobody wants is read for so long, lest closing on it takes the answer away from its reader. */
 export const lingerMs = 1_000;

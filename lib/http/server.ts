@@ -17,7 +17,7 @@ import { newRequestId } from './handler.ts';
 import { listen } from './listen.ts';
 import type { ListenAddress } from './listen.ts';
 import { problem } from './problem.ts';
-import { lingerMs } from './send.ts';
+import { everyHeader, lingerMs } from './send.ts';
 
 export const limits = {
   /** The timeouts below are looked at this often; Node's own 30 s would make them all 30 s. */
@@ -192,9 +192,11 @@ export class HttpServer {
       socket.destroy();
       return;
     }
-    const { status, headers, body } = problem(unparsable(error.code), newRequestId());
-    const lines = Object.entries({ ...headers, 'Content-Length': Buffer.byteLength(String(body)), Connection: 'close' });
-    const head = lines.map(([name, value]) => `${name}: ${value}\r\n`).join('');
+    const id = newRequestId();
+    const { status, headers = {}, body } = problem(unparsable(error.code), id);
+    const length = String(Buffer.byteLength(String(body)));
+    const flat = [...everyHeader, id, ...Object.entries(headers).flat(), 'Content-Length', length, 'Connection', 'close'];
+    const head = flat.map((part, n) => part + (n % 2 === 0 ? ': ' : '\r\n')).join('');
     socket.end(`HTTP/1.1 ${status} ${http.STATUS_CODES[status]}\r\n${head}\r\n${String(body)}`);
     // What still comes is read and dropped for a while: closing on it could take the answer away.
     socket.resume();
