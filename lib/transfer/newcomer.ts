@@ -106,19 +106,19 @@ function parseObject(text: string): Record<string, unknown> | string {
   return hasAllQuotes(text, fields) || repeatedField(text) === undefined ? fields : 'It has a field twice';
 }
 
-/** Whether the text is plain and has no more quotes than its fields have: then none is there twice, and it is quick to see. */
+/**
+ * Whether the text has no more quotes than its fields have. One that is there twice has more, and so has what is escaped
+ * or nested: then it takes a closer look.
+ */
 function hasAllQuotes(text: string, fields: Record<string, unknown>): boolean {
   let quotes = 0;
   for (const name in fields) quotes += typeof fields[name] === 'string' ? 4 : 2;
   for (let at = 0; at < text.length; at++) {
-    const c = text.charCodeAt(at);
-    if (c === backslash) return false;
-    if (c === quote) quotes--;
+    if (text.charCodeAt(at) === quote) quotes--;
   }
   return quotes === 0;
 }
 
-const backslash = 0x5c;
 const quote = 0x22;
 
 function shapeProblem(value: Record<string, unknown>, fields: Fields): string | undefined {

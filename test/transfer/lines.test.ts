@@ -48,6 +48,7 @@ test('lines: of a line of a gigabyte next to nothing is in memory', async () => 
   async function* watched(): AsyncGenerator<Buffer> {
     for await (const bytes of input) {
       most = Math.max(most, process.memoryUsage().arrayBuffers - before);
+      if (most > 64 << 20) break;
       yield bytes;
     }
   }

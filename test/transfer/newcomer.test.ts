@@ -32,6 +32,8 @@ test('newcomer: what is wrong is said, and a password never', () => {
     ['null', /no object/],
     [`{"login":"alice","password":"${secret}","password":"x"}`, /field twice/],
     [`{"login":"alice","password":"${secret}","p\\u0061ssword":"x"}`, /field twice/],
+    [`{"login":"alice","registered":1,"password":"${secret}","registered":"2026-11-22T15:00:00.000Z"}`, /field twice/],
+    [`{"login":"alice","password":"a\\"b${secret}","password":"x"}`, /field twice/],
     [`{"login":"alice","password":"${secret}","${secret}":1}`, /unknown field: it may have "login", "password", "registered"/],
     [`{"login":"alice","password":"${secret}","id":1}`, /unknown field/],
     [`{"login":"alice","password":["${secret}"]}`, /"password" has to be text/],
