@@ -34,7 +34,7 @@ export interface Session {
 export interface Sessions {
   issue(user: User): Promise<{ readonly token: string; readonly expires: string; readonly seconds: number }>;
   /** Undefined if it is none of ours, or has expired. Whether the user is still the same is not looked at. */
-  read(token: string): Session | undefined;
+  read(token: string): Session | undefined | Promise<Session | undefined>;
   /** RFC 7517. */
   jwks(): Promise<string>;
 }
@@ -211,6 +211,10 @@ export class Gate {
 
   #bySession(visit: Visit, token: string, by: Proof): Principal | Promise<Principal> {
     const session = this.#options.sessions.read(token);
+    return session instanceof Promise ? session.then((read) => this.#ofSession(visit, read, by)) : this.#ofSession(visit, session, by);
+  }
+
+  #ofSession(visit: Visit, session: Session | undefined, by: Proof): Principal | Promise<Principal> {
     if (session === undefined) throw noSession();
     const { login, expires } = session;
     const check = (view: UserView | undefined): Principal => {

@@ -50,6 +50,8 @@ export interface ServerOptions {
   readonly connectionsMax: number;
   readonly handler: Handler;
   readonly report: (line: string) => void;
+  /** For a test that does not wait so long. */
+  readonly socketTimeoutMs?: number;
 }
 
 /** A connection has one request at a time, and none behind the last. */
@@ -66,6 +68,7 @@ export class HttpServer {
   readonly #server: Server;
   readonly #isSecure: boolean;
   readonly #handler: Handler;
+  readonly #socketTimeoutMs: number;
   /** With what changes from request to request in them. A Set of the answers instead would leave tables behind in old
    *  memory that hold on to answers long gone, for each collection of young memory to copy: a fifth of all time. */
   readonly #connections = new WeakMap<Duplex, Connection>();
@@ -74,23 +77,25 @@ export class HttpServer {
   readonly #secured = new Set<Socket>();
   #isDraining = false;
 
-  private constructor(server: Server, isSecure: boolean, handler: Handler) {
+  private constructor(server: Server, isSecure: boolean, handler: Handler, socketTimeoutMs: number) {
     this.#server = server;
     this.#isSecure = isSecure;
     this.#handler = handler;
+    this.#socketTimeoutMs = socketTimeoutMs;
   }
 
   /** Listens. Throws `cannot-start` if the port is taken, the address is not ours, or it is not allowed. */
   static async listen(options: ServerOptions): Promise<HttpServer> {
-    const { at, certificate, handler, connectionsMax } = options;
+    const { at, certificate, handler, connectionsMax, socketTimeoutMs = limits.socketTimeout } = options;
     const server = certificate === undefined ? plainServer() : secureServer(certificate);
-    const made = new HttpServer(server, certificate !== undefined, handler);
+    const made = new HttpServer(server, certificate !== undefined, handler, socketTimeoutMs);
     // The parser would drop the headers above a count, and what they forbid: the handler counts them.
     server.maxHeadersCount = 0;
     server.maxConnections = connectionsMax;
-    server.timeout = limits.socketTimeout;
+    server.timeout = socketTimeoutMs;
     server.on('connection', (socket) => remember(made.#raw, socket));
     server.on('secureConnection', (socket) => remember(made.#secured, socket));
+    server.on('timeout', (socket) => made.#timedOut(socket));
     server.on('request', (request, response) => made.#serve(request, response, 'none'));
     server.on('checkContinue', (request, response) => made.#serve(request, response, 'continue'));
     server.on('checkExpectation', (request, response) => made.#serve(request, response, 'unknown'));
@@ -140,6 +145,14 @@ export class HttpServer {
     const timer = setTimeout(() => this.#server.closeAllConnections(), ms);
     await closed;
     clearTimeout(timer);
+  }
+
+  /** Nothing came and nothing went. Who has said all and waits for us, for a hash on a machine that has too much to do, is not cut off. */
+  #timedOut(socket: Socket): void {
+    const { current } = this.#connectionOf(socket);
+    const waitsForUs = current !== undefined && !current.headersSent && current.req.complete;
+    if (waitsForUs) socket.setTimeout(this.#socketTimeoutMs);
+    else socket.destroy();
   }
 
   #serve(request: IncomingMessage, response: ServerResponse, expectation: Expectation): void {

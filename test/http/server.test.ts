@@ -3,6 +3,7 @@ import { once } from 'node:events';
 import { connect as connectPlain } from 'node:net';
 import { test } from 'node:test';
 import { connect } from 'node:tls';
+import type { Handler } from '../../lib/http/handler.ts';
 import { HttpServer, limits } from '../../lib/http/server.ts';
 import { cheap, openService, spawnService } from '../helper/service.ts';
 import { connectRaw, sendRaw } from '../helper/raw.ts';
@@ -285,4 +286,27 @@ test('server: the second signal ends it at once', async (t) => {
   service.child.kill('SIGINT');
   assert.equal(await service.ended, 1);
   assert.equal(await running, 'cut');
+});
+
+test('server: whoever waits for an answer is not cut off, and whoever does not take theirs is', async (t) => {
+  const handler: Handler = async (request, response, _expectation, done) => {
+    if (request.url === '/slow') await new Promise((resolve) => setTimeout(resolve, 1_000));
+    response.writeHead(200);
+    response.end(request.url === '/slow' ? 'late' : Buffer.alloc(50_000_000));
+    done(true);
+  };
+  const at = { host: '127.0.0.1', port: 0 };
+  const server = await HttpServer.listen({ at, certificate: undefined, connectionsMax: 10, handler, report: () => undefined, socketTimeoutMs: 200 });
+  t.after(() => server.abort());
+  assert.equal(await (await fetch(`${server.url}/slow`)).text(), 'late');
+  const { port } = new URL(server.url);
+  const idle = connectPlain(Number(port), '127.0.0.1');
+  idle.on('error', () => undefined);
+  idle.pause();
+  idle.write('GET /large HTTP/1.1\r\nHost: localhost\r\n\r\n');
+  await once(idle, 'connect');
+  // Nothing is read here, so its end is seen by writing.
+  const timer = setInterval(() => idle.write('x'), 50);
+  t.after(() => clearInterval(timer));
+  await once(idle, 'close');
 });
