@@ -7,6 +7,7 @@
  */
 
 import { createHash } from 'node:crypto';
+import { setMaxListeners } from 'node:events';
 import type { PasswordPolicy } from '../password-policy.ts';
 import type { ForeignFormat } from '../password/foreign-hash.ts';
 import type { Credential } from '../user.ts';
@@ -62,6 +63,8 @@ interface Planned {
  * the store or the input does, after all that is durable has been told.
  */
 export async function* importLines(input: AsyncIterable<Uint8Array>, options: ImportOptions): AsyncGenerator<readonly ImportResult[]> {
+  // Each hash that waits listens to it: Node would take more than ten for a leak, and say so.
+  if (options.signal !== undefined) setMaxListeners(0, options.signal);
   const carryOut = options.isDryRun ? rehearsal(options) : (batch: readonly Planned[]) => addAll(batch, options);
   let writing: Promise<readonly ImportResult[]> | undefined;
   let failure: { readonly error: unknown } | undefined;
