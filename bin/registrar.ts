@@ -10,6 +10,7 @@ import type { App } from '../lib/app.ts';
 import { parseConfig } from '../lib/config.ts';
 import { RegistrarError } from '../lib/errors.ts';
 import { check, checkUsage, compact, compactUsage, repair, repairUsage } from './maintain.ts';
+import { proxyCommand, proxyUsage } from './proxy.ts';
 import { say } from './terminal.ts';
 import { token, tokenUsage } from './token.ts';
 import { exportCommand, exportUsage, importCommand, importUsage } from './transfer.ts';
@@ -25,6 +26,7 @@ const usage = `Usage: registrar COMMAND [flags]
   import     takes users in, with their passwords or hashes, from lines of JSON
   export     gives all users out as lines of JSON, to move or as a backup
   user       adds, shows, lists, verifies and removes users
+  proxy      prints a site for nginx or Apache in front of it, or runs both
   --help, --version
 
 registrar COMMAND --help tells more. All of them may run at the same time on
@@ -80,6 +82,7 @@ const commands: Readonly<Record<string, readonly [help: string, run: (args: read
   import: [importUsage, importCommand],
   export: [exportUsage, exportCommand],
   user: [userUsage, userCommand],
+  proxy: [proxyUsage, proxyCommand],
 };
 
 const version = '0.1.0';

@@ -13,6 +13,8 @@ const linesMax = 400;
 /** What an import may reach, from the longest prefix of the importing file that is listed. No rule: itself and errors. */
 const reach: Readonly<Record<string, readonly string[]>> = {
   'bin/registrar.ts': ['bin/', 'lib/app.ts', 'lib/config.ts', 'lib/errors.ts'],
+  'bin/proxy.ts': ['bin/proxy-run.ts', 'bin/terminal.ts', 'lib/errors.ts', 'lib/proxy/', 'lib/session/admin-token.ts'],
+  'bin/proxy-run.ts': ['bin/terminal.ts', 'lib/app.ts', 'lib/errors.ts', 'lib/maintenance.ts', 'lib/proxy/'],
   'bin/bench.ts': ['bin/bench-usage.ts', 'lib/store/cursor.ts', 'test/helper/'],
   'bin/bench-usage.ts': [],
   'bin/': ['bin/terminal.ts', 'lib/command-config.ts', 'lib/config.ts', 'lib/errors.ts', 'lib/maintenance.ts', 'lib/moving.ts', 'lib/open-registry.ts'],
@@ -37,6 +39,9 @@ const reach: Readonly<Record<string, readonly string[]>> = {
     'lib/password/foreign-hash.ts', 'lib/password/kdf.ts',
   ],
   'lib/session/': ['lib/session/', 'lib/errors.ts'],
+  'lib/proxy/': [
+    'lib/proxy/', 'lib/config.ts', 'lib/errors.ts', 'lib/flags.ts', 'lib/access.ts', 'lib/http/body.ts', 'lib/http/client-address.ts', 'lib/http/server.ts',
+  ],
   'lib/http/router.ts': [],
   'lib/http/': ['lib/http/', 'lib/json.ts', 'lib/errors.ts', 'lib/user.ts', 'lib/registry.ts', 'lib/access.ts'],
   'lib/store/file/': ['lib/store/file/', 'lib/store/cursor.ts', 'lib/store/decide.ts', 'lib/errors.ts', 'lib/user-store.ts'],
@@ -68,6 +73,8 @@ const testedBy: Readonly<Record<string, string>> = {
   'lib/http/send.ts': 'test/http/handler.test.ts',
   'lib/http/session-routes.ts': 'test/http/session.test.ts',
   'lib/password/hash-worker.js': 'test/password/hasher.test.ts',
+  'lib/proxy/config.ts': 'test/proxy/site.test.ts',
+  'lib/proxy/nginx-auth.ts': 'test/proxy/nginx.test.ts',
   'lib/session/secret-store.ts': 'test/session/secret-files.test.ts',
   'lib/session/sessions.ts': 'test/http/session.test.ts',
   'lib/store/cursor.ts': 'test/helper/user-store-contract.ts',

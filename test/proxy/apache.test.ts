@@ -1,0 +1,3 @@
+import { proxyTrials } from '../helper/proxy-trials.ts';
+
+proxyTrials('apache');
