@@ -9,7 +9,7 @@ CERTS ?= certs
 # Node 22.18 and up run TypeScript as it is; Node 20 does with tsx.
 RUN = $(NODE) $(shell $(NODE) -p 'process.features.typescript ? "" : "--import tsx"')
 
-.PHONY: help run cert test check types tidy coverage crash faults compact powercut build bench clean lock race timing etcd etcd-trials
+.PHONY: help run nginx apache cert test check types tidy coverage crash faults compact powercut build bench clean lock race timing etcd etcd-trials
 .DEFAULT_GOAL := help
 
 help: ## lists the targets
@@ -17,6 +17,12 @@ help: ## lists the targets
 
 run: node_modules $(CERTS)/cert.pem ## runs the service; flags in ARGS="--port 9443"
 	@$(RUN) bin/registrar.ts serve --certs '$(CERTS)' $(ARGS)
+
+nginx apache: node_modules $(CERTS)/cert.pem
+	@$(RUN) bin/registrar.ts proxy $@ --run --certs '$(CERTS)' $(ARGS)
+
+nginx: ## runs the service with nginx in front, on ports 8444 (HTTPS) and 8080
+apache: ## the same with Apache
 
 cert: export HOSTS := $(HOSTS)
 cert: export CERTS := $(CERTS)
