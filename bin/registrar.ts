@@ -11,6 +11,7 @@ import { parseConfig } from '../lib/config.ts';
 import { RegistrarError } from '../lib/errors.ts';
 import { check, checkUsage, compact, compactUsage, repair, repairUsage } from './maintain.ts';
 import { proxyCommand, proxyUsage } from './proxy.ts';
+import { openapi, openapiUsage } from './openapi.ts';
 import { say } from './terminal.ts';
 import { token, tokenUsage } from './token.ts';
 import { exportCommand, exportUsage, importCommand, importUsage } from './transfer.ts';
@@ -27,6 +28,7 @@ const usage = `Usage: registrar COMMAND [flags]
   export     gives all users out as lines of JSON, to move or as a backup
   user       adds, shows, lists, verifies and removes users
   proxy      prints a site for nginx or Apache in front of it, or runs both
+  openapi    prints the description of the API
   --help, --version
 
 registrar COMMAND --help tells more. All of them may run at the same time on
@@ -83,6 +85,7 @@ const commands: Readonly<Record<string, readonly [help: string, run: (args: read
   export: [exportUsage, exportCommand],
   user: [userUsage, userCommand],
   proxy: [proxyUsage, proxyCommand],
+  openapi: [openapiUsage, openapi],
 };
 
 const version = '0.1.0';

@@ -107,3 +107,8 @@ export function parseUserConfig(args: readonly string[], env: Environment): User
     ...fixed, ...storeConfig(flags), ...passwordConfig(flags), action, login, isJson: flags.isOn('json'), isYes: flags.isOn('yes'),
   });
 }
+
+/** Of a command that takes no flags. */
+export function parseNothing(args: readonly string[]): void {
+  new Flags(args, {}, { values: {} });
+}

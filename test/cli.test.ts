@@ -23,13 +23,13 @@ function snapshot(directory: string): string[] {
   });
 }
 
-const commands = ['serve', 'user', 'import', 'export', 'check', 'compact', 'repair', 'token', 'proxy'];
+const commands = ['serve', 'user', 'import', 'export', 'check', 'compact', 'repair', 'token', 'proxy', 'openapi'];
 
 test('cli: --help and --version print to stdout and exit 0', () => {
   for (const args of [['--help'], ['-h'], ['serve', '--help'], ['serve', '--port', '1', '-h'], ...commands.map((name) => [name, '--help'])]) {
     const { status, stdout, stderr } = registrar(args);
     assert.deepEqual([status, stderr], [0, '']);
-    assert.ok(stdout.startsWith(`Usage: registrar ${args[0]!.startsWith('-') ? 'COMMAND' : args[0]} `), stdout);
+    assert.ok(stdout.startsWith(`Usage: registrar ${args[0]!.startsWith('-') ? 'COMMAND' : args[0]}`), stdout);
   }
   const { version } = JSON.parse(readFileSync(join(root, 'package.json'), 'utf8'));
   assert.equal(registrar(['--version']).stdout, `${version}\n`);

@@ -36,6 +36,14 @@ const table: Readonly<Record<ErrorCode, readonly [status: number, title: string]
   'storage-full': [507, 'There is no room left'],
 };
 
+export function problemStatus(code: ErrorCode): number {
+  return table[code][0];
+}
+
+export function problemTitle(code: ErrorCode): string {
+  return table[code][1];
+}
+
 /** What only an operator may read stays in the log. */
 const privateCodes: ReadonlySet<ErrorCode> = new Set(['internal', 'corrupt', 'cannot-start', 'usage', 'unavailable']);
 

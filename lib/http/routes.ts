@@ -8,6 +8,8 @@ import { publicUser } from '../user.ts';
 import type { User } from '../user.ts';
 import { etag, hasMatch, requireMatch } from './conditional.ts';
 import type { Call, Reply, Route } from './message.ts';
+import { openApiJson } from './openapi.ts';
+import type { OperationKey, operations } from './openapi-operations.ts';
 import { readNumber, readQuery } from './query.ts';
 import { endSessions, openSession, readJwks, readSession, requireSame } from './session-routes.ts';
 import type { SessionParts } from './session-routes.ts';
@@ -20,6 +22,13 @@ export interface RouteEntry {
   readonly route: Route;
 }
 
+/** One that is part of the API: it is described, and what the description says of who may is what is asked. */
+type ApiRoute = {
+  [Key in OperationKey]: Key extends `${infer Method} ${infer Pattern}`
+    ? { readonly method: Method; readonly pattern: Pattern; readonly action: (typeof operations)[Key]['action']; readonly route: Route }
+    : never;
+}[OperationKey];
+
 const pageUsersMax = 1000;
 const pageUsersDefault = 100;
 
@@ -30,7 +39,7 @@ export function routes(parts: SessionParts): readonly RouteEntry[] {
   const { registry } = parts;
   const user = '/user/{login}';
   const session = '/session';
-  return [
+  const api: readonly ApiRoute[] = [
     { method: 'POST', pattern: '/user', action: 'register', route: (call) => post(parts, call) },
     { method: 'GET', pattern: '/user', action: 'list', route: (call) => list(registry, call) },
     { method: 'PUT', pattern: user, action: 'register', route: (call) => put(parts, call) },
@@ -41,7 +50,14 @@ export function routes(parts: SessionParts): readonly RouteEntry[] {
     { method: 'GET', pattern: session, action: 'read-session', route: (call) => readSession(parts, call) },
     { method: 'DELETE', pattern: session, action: 'end-session', route: (call) => endSessions(parts, call) },
     { method: 'GET', pattern: '/.well-known/jwks.json', action: 'public', route: (call) => readJwks(parts, call) },
+    { method: 'GET', pattern: '/openapi.json', action: 'public', route: readOpenApi },
   ];
+  return api;
+}
+
+function readOpenApi({ query }: Call): Reply {
+  readQuery(query, []);
+  return { status: 200, headers: { 'Content-Type': 'application/json' }, body: openApiJson() };
 }
 
 async function post({ registry, gate }: SessionParts, call: Call): Promise<Reply> {
