@@ -6,6 +6,7 @@
 import { RegistrarError } from '../../errors.ts';
 import type { StoredUser } from '../../user-store.ts';
 import type { Found } from './answers.ts';
+import { Batches, settle } from './batches.ts';
 import { get, isAbsent, nested, operationsMax, put } from './bodies.ts';
 import type { Keys } from './bodies.ts';
 import type { Outcome, Receipts } from './receipts.ts';
@@ -16,84 +17,32 @@ export type Created =
   /** `owner` has the login now, and `hasId` says that somebody has the id; if neither is so, they were gone before they were seen. */
   | { readonly isDone: false; readonly owner: Found | undefined; readonly hasId: boolean };
 
-interface Job {
-  readonly user: StoredUser;
-  readonly deadline: number;
-  readonly resolve: (created: Created) => void;
-  readonly reject: (error: unknown) => void;
-}
-
 /** Two keys are looked at for each, and the receipt. */
-const batchMax = Math.floor(operationsMax / 2) - 4;
-/** So many are under way at once; what comes meanwhile makes the next ones fuller. */
-const batchesMax = 4;
+const limits = { batchMax: Math.floor(operationsMax / 2) - 4, batchesMax: 4 };
 
 export class Creates {
-  readonly #receipts: Receipts;
-  readonly #keys: Keys;
-  #queue: Job[] = [];
-  #running = 0;
-  #isWoken = false;
+  readonly #batches: Batches<StoredUser, Created>;
 
   constructor(receipts: Receipts, keys: Keys) {
-    this.#receipts = receipts;
-    this.#keys = keys;
-  }
-
-  /** Two for one login are not asked for at once. Rejects as a write does. */
-  add(user: StoredUser, deadline: number): Promise<Created> {
-    return new Promise((resolve, reject) => {
-      this.#queue.push({ user, deadline, resolve, reject });
-      if (this.#isWoken) return;
-      this.#isWoken = true;
-      // Whatever else this turn of the event loop asks for comes along.
-      setImmediate(() => {
-        this.#isWoken = false;
-        this.#start();
-      });
-    });
-  }
-
-  #start(): void {
-    while (this.#running < batchesMax && this.#queue.length > 0) {
-      const batch = this.#queue.splice(0, batchMax);
-      this.#running++;
-      void this.#write(batch).finally(() => {
-        this.#running--;
-        this.#start();
-      });
-    }
-  }
-
-  async #write(batch: readonly Job[]): Promise<void> {
-    const deadline = Math.min(...batch.map((job) => job.deadline));
-    try {
-      const success = batch.map(({ user }) => {
-        const [record, entry] = this.#keysOf(user);
+    const keysOf = ({ login, id }: StoredUser): [record: string, entry: string] => [keys.user(login), keys.id(id)];
+    this.#batches = new Batches(limits, async (batch, deadline) => {
+      const success = batch.map(({ input: user }) => {
+        const [record, entry] = keysOf(user);
         return nested({
           compare: [isAbsent(record), isAbsent(entry)],
           success: [put(record, encodeRecord(user)), put(entry, user.login)],
           failure: [get(record), get(entry)],
         });
       });
-      const look = batch.flatMap(({ user }) => this.#keysOf(user));
-      const outcome = await this.#receipts.write({ compare: [], success, look }, deadline);
+      const look = batch.flatMap(({ input }) => keysOf(input));
+      const outcome = await receipts.write({ compare: [], success, look }, deadline);
       for (const [n, job] of batch.entries()) settle(job, () => resultOf(outcome, n));
-    } catch (error) {
-      for (const job of batch) job.reject(error);
-    }
+    });
   }
 
-  #keysOf({ login, id }: StoredUser): [record: string, entry: string] {
-    return [this.#keys.user(login), this.#keys.id(id)];
-  }
-}
-
-function settle({ resolve, reject }: Job, result: () => Created): void {
-  try {
-    resolve(result());
-  } catch (error) {
-    reject(error);
+  /** Two for one login are not asked for at once. Rejects as a write does. */
+  add(user: StoredUser, deadline: number): Promise<Created> {
+    return this.#batches.add(user, deadline);
   }
 }
 

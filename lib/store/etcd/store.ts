@@ -11,9 +11,9 @@ import type { Arrival, Candidate, CreateOutcome, Expected, Replacement, StoredUs
 import type { UserLines, UserPage, UserRecords, UserStore, UserView } from '../../user-store.ts';
 import { decodeCursor, encodeCursor } from '../cursor.ts';
 import { decideArrival, decideCreate, decideRemove, decideReplace } from '../decide.ts';
-import { readOne, readTransaction } from './answers.ts';
+import { readTransaction } from './answers.ts';
 import type { Found } from './answers.ts';
-import { Keys, get, getBody, isAbsent, isUnchanged, put, remove } from './bodies.ts';
+import { Keys, get, isAbsent, isUnchanged, put, remove } from './bodies.ts';
 import { EtcdClient } from './client.ts';
 import type { ClientOptions } from './client.ts';
 import { Creates } from './creates.ts';
@@ -21,6 +21,7 @@ import { Ids } from './ids.ts';
 import { Kdfs } from './kdfs.ts';
 import { listUsers } from './list.ts';
 import type { Listed } from './list.ts';
+import { Reads } from './reads.ts';
 import { Receipts } from './receipts.ts';
 import { decodeRecord, encodeRecord, publicJson, viewRecord } from './record.ts';
 import { EtcdSecrets } from './secrets.ts';
@@ -57,6 +58,7 @@ export class EtcdUserStore implements UserStore {
   readonly #keys: Keys;
   readonly #ids: Ids;
   readonly #kdfs: Kdfs;
+  readonly #reads: Reads;
   readonly #receipts: Receipts;
   readonly #creates: Creates;
   readonly #report: (line: string) => void;
@@ -70,6 +72,7 @@ export class EtcdUserStore implements UserStore {
     this.#report = options.report ?? (() => undefined);
     this.#ids = new Ids(client, keys);
     this.#kdfs = new Kdfs(client, keys);
+    this.#reads = new Reads(client);
     this.#receipts = new Receipts(client, keys, options.now ?? (() => new Date()));
     this.#creates = new Creates(this.#receipts, keys);
     this.secrets = new EtcdSecrets(client, keys);
@@ -227,8 +230,8 @@ export class EtcdUserStore implements UserStore {
     return { listed, next: last === undefined ? undefined : encodeCursor(last) };
   }
 
-  async #get(login: string, deadline: number): Promise<Found | undefined> {
-    return readOne(await this.#client.ask('/v3/kv/range', getBody(this.#keys.user(login)), deadline));
+  #get(login: string, deadline: number): Promise<Found | undefined> {
+    return this.#reads.get(this.#keys.user(login), deadline);
   }
 
   async #read(login: string, deadline: number): Promise<Current> {
