@@ -20,13 +20,13 @@ import { userCommand, userUsage } from './user.ts';
 const usage = `Usage: registrar COMMAND [flags]
 
   serve      runs the user-registration service
+  user       adds, shows, lists, verifies and removes users
+  import     takes users in, with their passwords or hashes, from lines of JSON
+  export     gives all users out as lines of JSON, to move or as a backup
   check      reads every line of the users' file and says what is in it
   compact    writes the users' file anew without what says nothing any more
   repair     saves what can be saved of a damaged users' file
   token      prints the admin token, and makes it if there is none
-  import     takes users in, with their passwords or hashes, from lines of JSON
-  export     gives all users out as lines of JSON, to move or as a backup
-  user       adds, shows, lists, verifies and removes users
   proxy      prints a site for nginx or Apache in front of it, or runs both
   openapi    prints the description of the API
   --help, --version
@@ -77,13 +77,13 @@ Exit codes: 0 done, 1 refused or failed, 2 usage.
 
 const commands: Readonly<Record<string, readonly [help: string, run: (args: readonly string[]) => Promise<void>]>> = {
   serve: [serveUsage, serve],
+  user: [userUsage, userCommand],
+  import: [importUsage, importCommand],
+  export: [exportUsage, exportCommand],
   check: [checkUsage, check],
   compact: [compactUsage, compact],
   repair: [repairUsage, repair],
   token: [tokenUsage, token],
-  import: [importUsage, importCommand],
-  export: [exportUsage, exportCommand],
-  user: [userUsage, userCommand],
   proxy: [proxyUsage, proxyCommand],
   openapi: [openapiUsage, openapi],
 };
