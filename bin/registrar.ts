@@ -9,6 +9,7 @@ import { openApp } from '../lib/app.ts';
 import type { App } from '../lib/app.ts';
 import { parseConfig } from '../lib/config.ts';
 import { RegistrarError } from '../lib/errors.ts';
+import { standardOutput } from './log-output.ts';
 import { check, checkUsage, compact, compactUsage, repair, repairUsage } from './maintain.ts';
 import { proxyCommand, proxyUsage } from './proxy.ts';
 import { openapi, openapiUsage } from './openapi.ts';
@@ -62,6 +63,9 @@ Runs the user-registration service.
                      with --etcd-prefix /registrar/, --etcd-ca FILE,
                      --etcd-cert FILE, --etcd-key FILE, --etcd-user NAME,
                      --etcd-password-file FILE
+  --log on           a line for each request on standard output; off without
+  --drain-seconds 0  how long it says that it is not ready, and serves on,
+                     before it ends
   --help
 
 Every flag has a variable: --port 9443 is REGISTRAR_PORT=9443, and --http is
@@ -120,7 +124,8 @@ function wantsHelp([first, ...rest]: readonly string[]): boolean {
 async function serve(args: readonly string[]): Promise<void> {
   const config = parseConfig(args, process.env);
   let app: App | undefined;
-  app = await openApp(config, { report: say, onFailed: (error) => void failSoon(error, () => app) });
+  const onFailed = (error: RegistrarError): void => void failSoon(error, () => app);
+  app = await openApp(config, { report: say, onFailed, output: standardOutput(), version });
   for (const signal of ['SIGINT', 'SIGTERM'] as const) process.on(signal, () => stop(app));
   process.on('SIGHUP', () => app.reload());
   process.stdout.write(`Registrar listens on ${app.url}\n`);

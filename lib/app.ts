@@ -3,6 +3,7 @@
 import { readFileSync } from 'node:fs';
 import { availableParallelism } from 'node:os';
 import { join } from 'node:path';
+import { setTimeout as sleep } from 'node:timers/promises';
 import { isLoopback } from './access.ts';
 import type { Config } from './config.ts';
 import { RegistrarError } from './errors.ts';
@@ -12,11 +13,16 @@ import { parseTrustedProxies } from './http/client-address.ts';
 import type { TrustedProxies } from './http/client-address.ts';
 import { Gate } from './http/gate.ts';
 import { createHandler } from './http/handler.ts';
-import type { Handler } from './http/handler.ts';
+import type { Handler, HandlerOptions } from './http/handler.ts';
 import { Limits } from './http/limits.ts';
+import { opsRoutes } from './http/ops-routes.ts';
 import { routes } from './http/routes.ts';
 import { HttpServer } from './http/server.ts';
 import { openStore } from './open-store.ts';
+import type { Check } from './ops/health.ts';
+import type { Sources } from './ops/service-metrics.ts';
+import { Watch } from './ops/watch.ts';
+import type { Output } from './ops/watch.ts';
 import { Hasher } from './password/hasher.ts';
 import { formatKdf, weakness } from './password/kdf.ts';
 import { parseCommonPasswords } from './password-policy.ts';
@@ -31,6 +37,9 @@ export interface AppOptions {
   readonly report: (line: string) => void;
   /** The store has failed: the process has to end, with an error. */
   readonly onFailed: (error: RegistrarError) => void;
+  /** Where the lines of `--log on` go, from when it is open; undefined for nowhere. */
+  readonly output?: Output;
+  readonly version?: string;
 }
 
 export interface App {
@@ -50,7 +59,16 @@ export interface App {
 const daysLeftMin = 14;
 
 /** Starts the service. Rejects with `cannot-start`, `corrupt` or `busy`, and has let go of everything then. */
-export async function openApp(config: Config, { report, onFailed }: AppOptions): Promise<App> {
+export async function openApp(config: Config, { report: tell, onFailed: fail, output, version = '' }: AppOptions): Promise<App> {
+  const watch = new Watch({ output: config.isLogged ? output : undefined, version });
+  const report = (line: string, id?: string): void => {
+    tell(line);
+    watch.log?.event(id === undefined ? 'warn' : 'error', 'report', { ...(id === undefined ? {} : { id }), message: line });
+  };
+  const onFailed = (error: RegistrarError): void => {
+    watch.log?.event('error', 'failed', { message: error.message });
+    fail(error);
+  };
   const trusted = parseTrustedProxies(config.trustedProxies);
   if ('problem' in trusted) throw new RegistrarError('usage', `--trusted-proxy: ${trusted.problem}`);
   const certificate = config.isPlain ? undefined : readCertificate(config.certs, now());
@@ -78,27 +96,34 @@ export async function openApp(config: Config, { report, onFailed }: AppOptions):
   const { host, port, socket, connectionsMax } = config;
   const at = socket === undefined ? { host, port } : { socket };
   const serve: Handler = (request, response, expectation, done) => handler(request, response, expectation, done);
-  const server = await HttpServer.listen({ at, certificate, connectionsMax, handler: serve, report });
+  const server = await HttpServer.listen({ at, certificate, connectionsMax, handler: serve, onUnparsable: watch.unparsable, report });
   try {
-    const parts = await openParts(config, { report, onFailed });
-    handler = makeHandler(config, parts, admin, trusted, report);
+    const parts = await openParts(config, { report, onFailed }, watch);
+    watch.read({ ...parts.facts, connections: () => server.connections }, parts.checks);
+    handler = makeHandler(config, parts, admin, trusted, report, watch);
+    watch.log?.event('info', 'listening', { url: server.url, version });
     settle?.resolve(handler);
     const apply = (replaced: Certificate): void => server.setCertificate(replaced);
-    const watch = certificate && watchCertificate({ directory: config.certs, now, report, current: certificate, apply });
+    const certificates = certificate && watchCertificate({ directory: config.certs, now, report, current: certificate, apply });
     return {
       url: server.url,
       where: parts.where,
       isOpen: () => !admin.isSet(),
-      reload: () => watch?.reload(),
+      reload: () => certificates?.reload(),
       close: async () => {
-        watch?.close();
+        certificates?.close();
+        watch.log?.event('info', 'stopping');
+        watch.drain();
+        if (parts.isWell()) await sleep(config.drainSeconds * 1000);
         await server.drain();
         await parts.close();
+        await watch.close();
       },
     };
   } catch (error) {
     settle?.reject();
     await server.abort();
+    await watch.close();
     throw error;
   }
 }
@@ -117,7 +142,14 @@ function refuseOpenListener({ host, socket }: Config): void {
   );
 }
 
-function makeHandler(config: Config, parts: Parts, admin: AdminToken, trusted: TrustedProxies, report: AppOptions['report']): Handler {
+function makeHandler(
+  config: Config,
+  parts: Parts,
+  admin: AdminToken,
+  trusted: TrustedProxies,
+  report: HandlerOptions['report'],
+  watch: Watch,
+): Handler {
   const { registry, sessions } = parts;
   const gate = new Gate({
     registry,
@@ -127,20 +159,26 @@ function makeHandler(config: Config, parts: Parts, admin: AdminToken, trusted: T
     limits: config.isLimited ? new Limits(milliseconds) : undefined,
     trusted,
     origins: { own: config.publicUrl, allowed: config.allowedOrigins },
+    onSignIn: watch.service.onSignIn,
   });
   const rules = { registration: config.registration };
-  return createHandler({ routes: routes({ registry, sessions, gate }), gate, rules, report });
+  return createHandler({ routes: [...routes({ registry, sessions, gate }), ...opsRoutes(watch)], gate, rules, report, observer: watch });
 }
 
 interface Parts {
   readonly registry: Registry;
   readonly sessions: Sessions;
   readonly where: string;
+  readonly facts: Pick<Sources, 'hashQueue' | 'store'>;
+  /** Why requests should go elsewhere. */
+  readonly checks: readonly Check[];
+  /** Whether the store can still be used. */
+  readonly isWell: () => boolean;
   readonly close: () => Promise<void>;
 }
 
-async function openParts(config: Config, { report, onFailed }: AppOptions): Promise<Parts> {
-  const { store, where, secrets } = await openStore(config, { report, onFailed });
+async function openParts(config: Config, { report, onFailed }: AppOptions, { service }: Watch): Promise<Parts> {
+  const { store, where, secrets, facts, trouble, isWell } = await openStore(config, { report, onFailed, observer: service.store });
   const sessionOptions = { secrets, issuer: config.publicUrl, seconds: config.sessionSeconds, now, report };
   const sessions = await Sessions.open(sessionOptions).catch(async (error: unknown) => {
     await store.close();
@@ -151,6 +189,7 @@ async function openParts(config: Config, { report, onFailed }: AppOptions): Prom
     workers: availableParallelism(),
     waitMsMax: config.hashWaitMsMax,
     queueMax: config.hashQueueMax,
+    onHash: service.onHash,
   });
   const policy = {
     codePointsMin: config.passwordCodePointsMin,
@@ -161,6 +200,9 @@ async function openParts(config: Config, { report, onFailed }: AppOptions): Prom
     registry: new Registry({ store, hasher, policy, now }),
     sessions,
     where,
+    facts: { hashQueue: () => hasher, store: facts },
+    checks: [trouble, () => (hasher.isFull ? 'too many passwords are waiting to be hashed' : undefined)],
+    isWell,
     close: async () => {
       await hasher.close();
       await store.close();

@@ -50,6 +50,10 @@ export interface Config extends StoreConfig {
   /** Addresses, networks and `unix`, separated by commas, whose X-Forwarded-For counts. */
   readonly trustedProxies: string;
   readonly isLimited: boolean;
+  /** A line for each request. */
+  readonly isLogged: boolean;
+  /** How long it says that it is not ready before it stops to listen, when it ends. */
+  readonly drainSeconds: number;
   /** From the environment, never from argv: whoever lists processes reads that. */
   readonly adminToken: string | undefined;
   readonly kdf: Kdf;
@@ -109,6 +113,8 @@ const serveFlags = {
   'allow-origin': '',
   'trusted-proxy': '',
   limits: 'on',
+  log: 'on',
+  'drain-seconds': '0',
 } as const;
 
 /** 96 bits in base64. What is shorter was thought up, and can be guessed. */
@@ -132,6 +138,8 @@ export function parseConfig(args: readonly string[], env: Environment): Config {
     allowedOrigins: flags.list('allow-origin').map((text) => origin('allow-origin', text)),
     trustedProxies: flags.text('trusted-proxy'),
     isLimited: flags.oneOf('limits', ['on', 'off']) === 'on',
+    isLogged: flags.oneOf('log', ['on', 'off']) === 'on',
+    drainSeconds: flags.wholeNumber('drain-seconds', 0, 300),
     adminToken: adminToken(env),
   });
 }

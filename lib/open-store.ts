@@ -9,12 +9,15 @@ import type { SecretStore } from './session/secret-store.ts';
 import { EtcdUserStore } from './store/etcd/store.ts';
 import { prepareDirectory } from './store/file/directory.ts';
 import { FileUserStore } from './store/file/store.ts';
+import type { StoreObserver } from './store/file/store.ts';
 import type { UserStore } from './user-store.ts';
 
 export interface OpenStoreOptions {
   readonly report: (line: string) => void;
   /** The store has failed, and the process has to end; only where it writes for long. */
   readonly onFailed?: (error: RegistrarError) => void;
+  /** Told of what is written; only a file has it. */
+  readonly observer?: StoreObserver;
 }
 
 export interface OpenedStore {
@@ -22,6 +25,12 @@ export interface OpenedStore {
   /** For a person: the users' file, or the cluster. */
   readonly where: string;
   readonly secrets: SecretStore;
+  /** As far as it is known without asking anybody. */
+  readonly facts: () => { readonly users?: number; readonly fileBytes?: number; readonly deadBytes?: number };
+  /** Why nothing can be written, or not even read; undefined while all is well. */
+  readonly trouble: () => string | undefined;
+  /** False once it has failed for good. */
+  readonly isWell: () => boolean;
 }
 
 export interface OpenedSecrets {
@@ -30,14 +39,21 @@ export interface OpenedSecrets {
 }
 
 /** Rejects with `cannot-start`, `corrupt` or `busy`. */
-export async function openStore(config: StoreConfig, { report, onFailed }: OpenStoreOptions): Promise<OpenedStore> {
+export async function openStore(config: StoreConfig, { report, onFailed, observer }: OpenStoreOptions): Promise<OpenedStore> {
   const { data, etcd, lockWaitMsMax } = config;
   if (etcd !== undefined) return openCluster(etcd, report);
   const directory = prepareDirectory(data);
   const path = join(directory, 'users.jsonl');
-  const options = { path, lockWaitMsMax, now: () => new Date(), report };
-  const store = await FileUserStore.open(onFailed === undefined ? options : { ...options, onFailed });
-  return { store, where: path, secrets: new SecretFiles(directory) };
+  const more = { ...(onFailed === undefined ? {} : { onFailed }), ...(observer === undefined ? {} : { observer }) };
+  const store = await FileUserStore.open({ path, lockWaitMsMax, now: () => new Date(), report, ...more });
+  return {
+    store,
+    where: path,
+    secrets: new SecretFiles(directory),
+    facts: () => ({ users: store.size, fileBytes: store.bytes.file, deadBytes: store.bytes.dead }),
+    trouble: () => store.trouble,
+    isWell: () => !store.isFailed,
+  };
 }
 
 /** Where nothing may be made: throws `cannot-start` if there is no users' file. */
@@ -74,7 +90,13 @@ async function openCluster(config: EtcdConfig, report: OpenStoreOptions['report'
     replace: async (name, expected, value) =>
       expected === undefined ? (await secrets.putIfAbsent(name, value)) === value : secrets.replace(name, expected, value),
   };
-  return { store, where: `etcd at ${endpoints.join(', ')}`, secrets: shared };
+  let known: string | undefined;
+  // Whoever asks is answered at once, with what came of the question before.
+  const trouble = (): string | undefined => {
+    store.health().then(({ reason }) => (known = reason), () => undefined);
+    return known;
+  };
+  return { store, where: `etcd at ${endpoints.join(', ')}`, secrets: shared, facts: () => ({}), trouble, isWell: () => true };
 }
 
 function readPem(flag: string, path: string): Buffer {

@@ -9,6 +9,7 @@ test('config: the defaults, frozen', () => {
     data: 'data', etcd: undefined, certs: 'certs', host: '127.0.0.1', port: 8443, isPlain: false, kdf: { digest: 'sha256', iterations: 600_000 },
     passwordCodePointsMin: 8, passwordCodePointsMax: 256, hashWaitMsMax: 5_000, hashQueueMax: 10_000, lockWaitMsMax: 5_000,
     connectionsMax: 10_000, socket: undefined, registration: 'open', publicUrl: undefined, allowedOrigins: [], trustedProxies: '', isLimited: true,
+    isLogged: true, drainSeconds: 0,
     adminToken: undefined, sessionSeconds: 3_600, verifiedSecondsMax: 60, verifiedEntriesMax: 10_000,
   });
   assert.ok(Object.isFrozen(config));

@@ -62,6 +62,8 @@ export interface GateOptions {
   readonly limits: Limits | undefined;
   readonly trusted: TrustedProxies;
   readonly origins: Origins;
+  /** Told of each password that was checked. */
+  readonly onSignIn?: (isGood: boolean) => void;
 }
 
 /** One request at the door. */
@@ -106,7 +108,7 @@ export class Gate {
     const approach: Approach = { method, peer: socket.remoteAddress, httpVersion, headers };
     if (visit.isOpen) admitInOpenMode(approach);
     refuseOtherSites(approach, this.#options.origins);
-    if (!visit.isOpen) this.#options.limits?.request(visit);
+    if (!visit.isOpen && !isHealth(request.url)) this.#options.limits?.request(visit);
   }
 
   /** What every answer of this visit carries. */
@@ -150,6 +152,7 @@ export class Gate {
       const attempt = this.attempt(visit, login);
       try {
         const user = await this.#options.registry.verify(login, password, shared);
+        this.#options.onSignIn?.(user !== undefined);
         if (user === undefined) throw new RegistrarError('unauthenticated', wrong);
         attempt?.succeed();
         this.#options.verified.remember(user, password);
@@ -234,6 +237,11 @@ export class Gate {
   #prove(visit: Visit, login: string | undefined): void {
     if (!visit.isOpen) this.#options.limits?.prove(visit, login);
   }
+}
+
+/** A balancer that is refused for asking too often would take a sound service out, and it comes as the proxy or from it. */
+function isHealth(url = ''): boolean {
+  return url.startsWith('/health/') && (url === '/health/live' || url === '/health/ready');
 }
 
 function canonical(login: string): string {

@@ -8,6 +8,8 @@ import type { IncomingMessage, ServerResponse } from 'node:http';
 import { authorize } from '../access.ts';
 import type { Action, Principal, Rules } from '../access.ts';
 import { RegistrarError, systemCode } from '../errors.ts';
+import type { ErrorCode } from '../errors.ts';
+import type { Observer, Served } from '../ops/served.ts';
 import { parseLogin } from '../user.ts';
 import { readFields } from './body.ts';
 import { preflightHeaders } from './cors.ts';
@@ -24,8 +26,9 @@ export interface HandlerOptions {
   readonly routes: readonly RouteEntry[];
   readonly gate: GateView;
   readonly rules: Rules;
-  /** One line for the operator's log. */
-  readonly report: (line: string) => void;
+  /** One line for the operator's log, and the request's id. */
+  readonly report: (line: string, id: string) => void;
+  readonly observer?: Observer;
 }
 
 /** What the client expects before it sends its body. */
@@ -51,7 +54,7 @@ export function newRequestId(): string {
   return `${processPart}-${requests}`;
 }
 
-export function createHandler({ routes, gate, rules, report }: HandlerOptions): Handler {
+export function createHandler({ routes, gate, rules, report, observer }: HandlerOptions): Handler {
   const router = new Router<RouteEntry>();
   for (const entry of routes) router.add(entry.method, entry.pattern, entry);
   const door: Door = { router, gate, rules };
@@ -60,7 +63,12 @@ export function createHandler({ routes, gate, rules, report }: HandlerOptions): 
   // name anew for every request, at 1 µs each.
   return (request, response, expectation, done) => {
     const visit = gate.visit(request);
-    const exchange = { request, response, id: newRequestId(), done, report, gate, visit };
+    const startedMs = observer === undefined ? 0 : performance.now();
+    observer?.begin();
+    const exchange: Exchange = {
+      request, response, id: newRequestId(), done, report, gate, visit, observer, startedMs,
+      method: request.method ?? '', route: undefined, principal: undefined, status: goneStatus, bytes: 0, code: undefined,
+    };
     let isSound = false;
     let reply: Reply | Promise<Reply> | undefined;
     try {
@@ -69,7 +77,7 @@ export function createHandler({ routes, gate, rules, report }: HandlerOptions): 
       isSound = expectation !== 'unknown';
       gate.admit(visit, request);
       if (expectation === 'unknown') throw new RegistrarError('expectation-failed', 'The only expectation that is met is 100-continue');
-      reply = answer(door, visit, request, response, expectation === 'continue');
+      reply = answer(door, exchange, expectation === 'continue');
     } catch (thrown) {
       reply = failure(exchange, thrown);
       // Where the next request begins is not to be trusted any more.
@@ -88,19 +96,30 @@ interface Door {
   readonly rules: Rules;
 }
 
-interface Exchange extends Sending {
-  readonly report: (line: string) => void;
+/** What is logged where nobody is there to have an answer: nginx's number for it. */
+const goneStatus = 499;
+
+interface Exchange extends Sending, Served {
+  route: RouteEntry | undefined;
+  principal: Principal | undefined;
+  status: number;
+  code: ErrorCode | undefined;
+  bytes: number;
+  readonly observer: Observer | undefined;
+  readonly report: HandlerOptions['report'];
   readonly gate: GateView;
   readonly visit: Visit;
 }
 
 /** The answer to what was thrown; undefined if nobody is there any more to have one. */
-function failure({ request, response, id, report }: Exchange, thrown: unknown): Reply | undefined {
+function failure(exchange: Exchange, thrown: unknown): Reply | undefined {
+  const { request, response, id, report } = exchange;
   const error = asRegistrarError(thrown);
   const isGone = response.destroyed || request.socket.destroyed;
   // A client that leaves in the middle of its body is no failure of ours.
   if (isGone && systemCode(thrown) === 'ECONNRESET') return undefined;
-  if (error.cause !== undefined || isPrivate(error.code)) report(`request ${id} failed: ${describe(error)}`);
+  if (error.cause !== undefined || isPrivate(error.code)) report(`request ${id} failed: ${describe(error)}`, id);
+  exchange.code = error.code;
   if (isGone) return undefined;
   const reply = problem(error, id);
   return error.code === 'unauthenticated' ? { ...reply, headers: { ...reply.headers, 'WWW-Authenticate': challenge(request) } } : reply;
@@ -113,28 +132,35 @@ function challenge({ headers }: IncomingMessage): string {
 }
 
 function give(exchange: Exchange, reply: Reply | undefined): Promise<void> | undefined {
-  if (reply === undefined) return undefined;
+  if (reply === undefined) return end(exchange);
+  exchange.status = reply.status;
   try {
-    return send(exchange, reply, exchange.gate.headers(exchange.visit))?.catch((thrown: unknown) => cut(exchange, thrown));
+    const sent = send(exchange, reply, exchange.gate.headers(exchange.visit));
+    if (sent !== undefined) return sent.catch((thrown: unknown) => cut(exchange, thrown)).then(() => end(exchange));
   } catch (thrown) {
     cut(exchange, thrown);
-    return undefined;
   }
+  return end(exchange);
+}
+
+function end(exchange: Exchange): undefined {
+  exchange.observer?.ended(exchange);
 }
 
 /** The status is out, so all that is left is to end the connection before its end is reached. */
-function cut({ response, id, report }: Exchange, thrown: unknown): void {
-  if (!response.destroyed) report(`request ${id} failed while it was answered: ${describe(asRegistrarError(thrown))}`);
+function cut(exchange: Exchange, thrown: unknown): void {
+  const { response, id, report } = exchange;
+  exchange.code = asRegistrarError(thrown).code;
+  if (!response.destroyed) report(`request ${id} failed while it was answered: ${describe(asRegistrarError(thrown))}`, id);
   response.destroy();
 }
 
 function answer(
   { router, gate, rules }: Door,
-  visit: Visit,
-  request: IncomingMessage,
-  response: ServerResponse,
+  exchange: Exchange,
   wantsContinue: boolean,
 ): Promise<Reply> | Reply {
+  const { request, response, visit } = exchange;
   const { method = '', url = '' } = request;
   if (method === 'OPTIONS' && url === '*') return { status: 204, headers: { Allow: 'DELETE, GET, HEAD, OPTIONS, PATCH, POST, PUT' } };
   const [path = '', query = ''] = splitTarget(url);
@@ -149,13 +175,21 @@ function answer(
     throw new RegistrarError('method-not-allowed', `The method is not one of ${allow.join(', ')}`, { allow });
   }
   const { handler: entry, params } = lookup.match;
+  exchange.route = entry;
   const call = new IncomingCall(params, query, request, response, visit, wantsContinue);
   const principal = gate.principal(visit, request.headers, entry.action, () => call.signal);
-  if (principal instanceof Promise) return principal.then((settled) => carryOut(entry, call, settled, rules));
-  return carryOut(entry, call, principal, rules);
+  if (principal instanceof Promise) return principal.then((settled) => carryOut(exchange, entry, call, settled, rules));
+  return carryOut(exchange, entry, call, principal, rules);
 }
 
-function carryOut({ action, route }: RouteEntry, call: IncomingCall, principal: Principal, rules: Rules): Promise<Reply> | Reply {
+function carryOut(
+  exchange: Exchange,
+  { action, route }: RouteEntry,
+  call: IncomingCall,
+  principal: Principal,
+  rules: Rules,
+): Promise<Reply> | Reply {
+  exchange.principal = principal;
   authorize(principal, action, rules, ownerLogin(call, principal, action));
   call.principal = principal;
   return route(call);

@@ -8,6 +8,8 @@ export interface Sending {
   readonly response: ServerResponse;
   /** The request's. */
   readonly id: string;
+  /** Of the body, as far as it is handed over. */
+  bytes: number;
   /** Called when the answer is handed over: with false when the connection is to be closed behind it. */
   readonly done: (keepAlive: boolean) => void;
 }
@@ -20,7 +22,8 @@ export const lingerMs = 1_000;
 const lingerBytesMax = 8 << 20;
 
 /** @param more headers of this request's answers, whatever they are. Resolves when the answer is handed over. */
-export function send({ request, response, id, done }: Sending, reply: Reply, more: Reply['headers']): Promise<void> | undefined {
+export function send(sending: Sending, reply: Reply, more: Reply['headers']): Promise<void> | undefined {
+  const { request, response, id, done } = sending;
   const { status, body } = reply;
   const headers = withHeaders(reply.headers, more);
   const hasBody = request.headers['transfer-encoding'] !== undefined || (request.headers['content-length'] ?? '0') !== '0';
@@ -31,13 +34,14 @@ export function send({ request, response, id, done }: Sending, reply: Reply, mor
   if (!keep) all.push('Connection', 'close');
   if (body !== undefined && typeof body !== 'string' && !Buffer.isBuffer(body)) {
     response.writeHead(status, all);
-    return sendStream(request, response, body).then((isWhole) => {
+    return sendStream(sending, body).then((isWhole) => {
       if (!isWhole) return;
       done(keep);
       response.end();
     });
   }
   const bytes = body === undefined ? 0 : Buffer.byteLength(body);
+  if (request.method !== 'HEAD') sending.bytes = bytes;
   if (status !== 204 && status !== 304) all.push('Content-Length', String(bytes));
   response.writeHead(status, all);
   done(keep);
@@ -60,10 +64,12 @@ function withHeaders(own: Reply['headers'], more: Reply['headers']): Reply['head
 }
 
 /** @returns false if the client has left. */
-async function sendStream(request: IncomingMessage, response: ServerResponse, body: AsyncIterable<Buffer>): Promise<boolean> {
+async function sendStream(sending: Sending, body: AsyncIterable<Buffer>): Promise<boolean> {
+  const { request, response } = sending;
   if (request.method === 'HEAD') return true;
   for await (const chunk of body) {
     if (response.destroyed) return false;
+    sending.bytes += chunk.length;
     if (!response.write(chunk)) await drained(response);
   }
   return true;

@@ -49,6 +49,8 @@ export interface ServerOptions {
   readonly certificate: Certificate | undefined;
   readonly connectionsMax: number;
   readonly handler: Handler;
+  /** Told of an answer to what is no HTTP, or came too slowly. */
+  readonly onUnparsable?: (id: string, status: number) => void;
   readonly report: (line: string) => void;
   /** For a test that does not wait so long. */
   readonly socketTimeoutMs?: number;
@@ -69,6 +71,7 @@ export class HttpServer {
   readonly #isSecure: boolean;
   readonly #handler: Handler;
   readonly #socketTimeoutMs: number;
+  readonly #onUnparsable: ServerOptions['onUnparsable'];
   /** With what changes from request to request in them. A Set of the answers instead would leave tables behind in old
    *  memory that hold on to answers long gone, for each collection of young memory to copy: a fifth of all time. */
   readonly #connections = new WeakMap<Duplex, Connection>();
@@ -77,22 +80,23 @@ export class HttpServer {
   readonly #secured = new Set<Socket>();
   #isDraining = false;
 
-  private constructor(server: Server, isSecure: boolean, handler: Handler, socketTimeoutMs: number) {
+  private constructor(server: Server, isSecure: boolean, { handler, onUnparsable, socketTimeoutMs = limits.socketTimeout }: ServerOptions) {
     this.#server = server;
     this.#isSecure = isSecure;
     this.#handler = handler;
+    this.#onUnparsable = onUnparsable;
     this.#socketTimeoutMs = socketTimeoutMs;
   }
 
   /** Listens. Throws `cannot-start` if the port is taken, the address is not ours, or it is not allowed. */
   static async listen(options: ServerOptions): Promise<HttpServer> {
-    const { at, certificate, handler, connectionsMax, socketTimeoutMs = limits.socketTimeout } = options;
+    const { at, certificate, connectionsMax } = options;
     const server = certificate === undefined ? plainServer() : secureServer(certificate);
-    const made = new HttpServer(server, certificate !== undefined, handler, socketTimeoutMs);
+    const made = new HttpServer(server, certificate !== undefined, options);
     // The parser would drop the headers above a count, and what they forbid: the handler counts them.
     server.maxHeadersCount = 0;
     server.maxConnections = connectionsMax;
-    server.timeout = socketTimeoutMs;
+    server.timeout = made.#socketTimeoutMs;
     server.on('connection', (socket) => remember(made.#raw, socket));
     server.on('secureConnection', (socket) => remember(made.#secured, socket));
     server.on('timeout', (socket) => made.#timedOut(socket));
@@ -111,6 +115,10 @@ export class HttpServer {
     if (typeof at === 'string') return `${scheme}+unix:${at}`;
     const host = at.family === 'IPv6' ? `[${at.address}]` : at.address;
     return `${scheme}://${host}:${at.port}`;
+  }
+
+  get connections(): number {
+    return this.#raw.size;
   }
 
   /** For connections from now on; those there are go on with what they have. */
@@ -207,6 +215,7 @@ export class HttpServer {
     }
     const id = newRequestId();
     const { status, headers = {}, body } = problem(unparsable(error.code), id);
+    this.#onUnparsable?.(id, status);
     const length = String(Buffer.byteLength(String(body)));
     const flat = [...everyHeader, id, ...Object.entries(headers).flat(), 'Content-Length', length, 'Connection', 'close'];
     const head = flat.map((part, n) => part + (n % 2 === 0 ? ': ' : '\r\n')).join('');

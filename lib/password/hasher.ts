@@ -92,6 +92,7 @@ export class Hasher {
   readonly #decoy: Credential;
   #closed = false;
   #hashes = 0;
+  #refused = 0;
 
   constructor(options: HasherOptions) {
     this.#options = options;
@@ -117,6 +118,17 @@ export class Hasher {
   /** Hashes and checks that were done. */
   get hashes(): number {
     return this.#hashes;
+  }
+
+  /** Hashes and checks that would have had to wait too long. */
+  get refused(): number {
+    return this.#refused;
+  }
+
+  /** Whether one more would have to wait too long. */
+  get isFull(): boolean {
+    if (this.#queue.size === 0 && this.#seats.some(isIdle)) return false;
+    return this.#waitMs() > this.#options.waitMsMax || this.#queue.size >= this.#options.queueMax;
   }
 
   /** Hashes a normalised password under a new random salt. Rejects with `overloaded`, or the signal's reason. */
@@ -182,10 +194,9 @@ export class Hasher {
   }
 
   #refuseIfOverloaded(): void {
-    const idle = this.#seats.some((seat) => seat.task === undefined && !seat.isOut);
-    if (idle && this.#queue.size === 0) return;
+    if (!this.isFull) return;
+    this.#refused++;
     const waitMs = this.#waitMs();
-    if (waitMs <= this.#options.waitMsMax && this.#queue.size < this.#options.queueMax) return;
     const retryAfterSeconds = Math.max(1, Math.ceil((waitMs - this.#options.waitMsMax) / 1000));
     throw new RegistrarError(
       'overloaded',
@@ -281,6 +292,10 @@ export class Hasher {
       this.#dispatch();
     }, reseatMs).unref();
   }
+}
+
+function isIdle({ task, isOut }: Seat): boolean {
+  return task === undefined && !isOut;
 }
 
 function newSalt(): string {

@@ -12,6 +12,7 @@ import { openApp } from '../../lib/app.ts';
 import type { App } from '../../lib/app.ts';
 import { parseConfig } from '../../lib/config.ts';
 import { systemCode } from '../../lib/errors.ts';
+import type { Output } from '../../lib/ops/watch.ts';
 import { loader, makeCertificate, root, temporaryDirectory } from './temporary.ts';
 
 type Context = Pick<TestContext, 'after'>;
@@ -60,6 +61,7 @@ export async function openService(
   t: Context,
   args: readonly string[] = cheap,
   env: Readonly<Record<string, string>> = {},
+  output?: Output,
 ): Promise<Service & { app: App; reports: string[] }> {
   const reports: string[] = [];
   const config = parseConfig(['--port', '0', '--data', temporaryDirectory(t), '--certs', certificates(), ...args], env);
@@ -67,6 +69,7 @@ export async function openService(
   const app = await openApp(config, {
     report: (line) => reports.push(line),
     onFailed: (error) => reports.push(`failed: ${error.message}`),
+    ...(output === undefined ? {} : { output }),
   });
   const agent = new https.Agent({ keepAlive: true });
   t.after(async () => {

@@ -112,6 +112,11 @@ export class SharedLog {
     return this.#log;
   }
 
+  /** The lock is held, and nothing has to be caught up with. */
+  get isEntered(): boolean {
+    return this.#isCurrent && this.#lock.isHeld;
+  }
+
   get isWanted(): boolean {
     return this.#lock.isWanted;
   }
@@ -142,7 +147,7 @@ export class SharedLog {
   /** Takes the lock, if it is not held still, and catches up with whoever had it before. */
   async enter(): Promise<UserLog> {
     if (this.#failure.error !== undefined) throw this.#failure.error;
-    if (this.#isCurrent && this.#lock.isHeld) return this.#log;
+    if (this.isEntered) return this.#log;
     try {
       await this.#lock.acquire(this.#options.lockWaitMsMax);
       if (this.#isElsewhere()) {
@@ -164,8 +169,12 @@ export class SharedLog {
     }
   }
 
-  /** Adds lines at the log's end; between `enter` and `release`. Durable, and in the index, when it resolves. */
-  async append(bytes: Buffer): Promise<void> {
+  /**
+   * Adds lines at the log's end; between `enter` and `release`. Durable, and in the index, when it resolves.
+   * @returns how many milliseconds the disk took to sync it.
+   */
+  async append(bytes: Buffer): Promise<number> {
+    let syncMs = 0;
     this.#assertInPlace();
     const log = this.#log;
     try {
@@ -175,12 +184,15 @@ export class SharedLog {
         await cutBack(log);
         throw cause;
       }
+      const from = performance.now();
       await sync(log);
+      syncMs = performance.now() - from;
       this.#writeMark(log, log.end + bytes.length);
     } catch (error) {
       throw this.#failure.refusal(error);
     }
     log.append(bytes);
+    return syncMs;
   }
 
   /**

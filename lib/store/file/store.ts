@@ -28,6 +28,9 @@ const deadBytesMin = 1 << 20;
 /** After compaction has failed, for want of room say. */
 const compactAgainMs = 60_000;
 
+/** Whether there is room is known by writing alone: who is sent no writes must be asked again some time. */
+const noRoomMs = 10_000;
+
 /** So little may be left to be copied while writers wait: a millisecond's work. */
 const behindBytesMax = 1 << 16;
 const followsMax = 100;
@@ -43,6 +46,17 @@ export interface FileUserStoreOptions {
   readonly report?: (line: string) => void;
   /** The store has failed: every later call is refused, and the process has to end. */
   readonly onFailed?: (error: RegistrarError) => void;
+  readonly observer?: StoreObserver;
+}
+
+/** Told of what the store does; by whoever counts it. */
+export interface StoreObserver {
+  /** A batch is durable. */
+  committed(changes: number, bytes: number, syncMs: number): void;
+  /** The lock was taken, after so long. */
+  locked(waitMs: number): void;
+  /** The lock was let go, since another process wants it. */
+  handedOver(): void;
 }
 
 interface Change {
@@ -70,6 +84,8 @@ export interface Compacted {
 export class FileUserStore implements UserStore {
   readonly #shared: SharedLog;
   readonly #report: (line: string) => void;
+  readonly #observer: StoreObserver | undefined;
+  #noRoomAt = -Infinity;
   #queue: Change[] = [];
   #jobs: Job[] = [];
   #compaction: Compaction | undefined;
@@ -78,9 +94,10 @@ export class FileUserStore implements UserStore {
   #working: Promise<void> | undefined;
   #closing: Promise<void> | undefined;
 
-  private constructor(shared: SharedLog, report: (line: string) => void) {
+  private constructor(shared: SharedLog, { report = () => undefined, observer }: FileUserStoreOptions) {
     this.#shared = shared;
     this.#report = report;
+    this.#observer = observer;
   }
 
   /**
@@ -103,9 +120,9 @@ export class FileUserStore implements UserStore {
     const shared = await opening.catch((error: unknown) => {
       throw asStoreError(error, 'cannot-start');
     });
-    const store = new FileUserStore(shared, report);
+    const store = new FileUserStore(shared, options);
     releaseIfIdle = () => {
-      if (store.#working === undefined && shared.isWanted) shared.release();
+      if (store.#working === undefined) store.#handOver();
     };
     releaseIfIdle();
     return store;
@@ -114,6 +131,22 @@ export class FileUserStore implements UserStore {
   /** Users that this process knows of now. */
   get size(): number {
     return this.#shared.log.index.size;
+  }
+
+  /** What of the file is in use, and what is not. */
+  get bytes(): { readonly file: number; readonly dead: number } {
+    const { end, deadBytes } = this.#shared.log;
+    return { file: end, dead: deadBytes };
+  }
+
+  get isFailed(): boolean {
+    return this.#shared.failed !== undefined;
+  }
+
+  /** Why it should not be asked, for a person: it has failed, or had no room a moment ago. Undefined if it may. */
+  get trouble(): string | undefined {
+    if (this.isFailed) return 'the store has failed';
+    return performance.now() - this.#noRoomAt < noRoomMs ? 'there is no room to store anything' : undefined;
   }
 
   create(candidate: Candidate): Promise<CreateOutcome> {
@@ -229,7 +262,7 @@ export class FileUserStore implements UserStore {
       const batch: Change[] = [];
       const job = this.#jobs.shift();
       try {
-        const log = await this.#shared.enter();
+        const log = await this.#enter();
         await job?.run();
         if (job === undefined) {
           batch.push(...this.#nextBatch());
@@ -240,14 +273,29 @@ export class FileUserStore implements UserStore {
         // Before the batch was taken, nobody in the queue can be served; after that, the others can. Whoever
         // of the batch has been answered already stays so.
         const told = asStoreError(error, 'unavailable');
+        if (told.code === 'storage-full') this.#noRoomAt = performance.now();
         // Once for all who have waited in vain: an operator must know which process hangs.
         if (job === undefined && told.code === 'busy' && told.cause === undefined) this.#report(told.message);
         if (job !== undefined) job.reject(told);
         else for (const { reject } of batch.length > 0 ? batch : this.#queue.splice(0)) reject(told);
       }
-      if (this.#shared.isWanted) this.#shared.release();
+      this.#handOver();
     }
     this.#working = undefined;
+  }
+
+  async #enter(): Promise<UserLog> {
+    if (this.#shared.isEntered) return this.#shared.enter();
+    const from = performance.now();
+    const log = await this.#shared.enter();
+    this.#observer?.locked(performance.now() - from);
+    return log;
+  }
+
+  #handOver(): void {
+    if (!this.#shared.isWanted) return;
+    this.#shared.release();
+    this.#observer?.handedOver();
   }
 
   #nextBatch(): Change[] {
@@ -329,7 +377,12 @@ export class FileUserStore implements UserStore {
         reject(asStoreError(error, 'unavailable'));
       }
     }
-    if (lines.length > 0) await this.#shared.append(Buffer.concat(lines));
+    if (lines.length > 0) {
+      const bytes = Buffer.concat(lines);
+      const syncMs = await this.#shared.append(bytes);
+      this.#noRoomAt = -Infinity;
+      this.#observer?.committed(lines.length, bytes.length, syncMs);
+    }
     for (const answer of waiting) answer();
   }
 }
