@@ -20,6 +20,8 @@ export const everyHeader = ['Cache-Control', 'no-store', 'X-Content-Type-Options
 /** A body that nobody wants is read for so long, lest closing on it takes the answer away from its reader. */
 export const lingerMs = 1_000;
 const lingerBytesMax = 8 << 20;
+/** A client that takes none of its answer is left after twice this: Node lets the first pass while a write is under way. */
+const unreadMs = 5_000;
 
 /** @param more headers of this request's answers, whatever they are. Resolves when the answer is handed over. */
 export function send(sending: Sending, reply: Reply, more: Reply['headers']): Promise<void> | undefined {
@@ -53,6 +55,7 @@ export function send(sending: Sending, reply: Reply, more: Reply['headers']): Pr
   // Text of as many bytes as characters is ASCII, which Node need not encode: so head and body are one string to it.
   if (typeof body === 'string') response.end(body, bytes === body.length ? 'latin1' : 'utf8');
   else response.end(body);
+  if (response.socket?.writableNeedDrain === true) response.socket.setTimeout(unreadMs);
   return undefined;
 }
 
@@ -70,7 +73,9 @@ async function sendStream(sending: Sending, body: AsyncIterable<Buffer>): Promis
   for await (const chunk of body) {
     if (response.destroyed) return false;
     sending.bytes += chunk.length;
-    if (!response.write(chunk)) await drained(response);
+    if (response.write(chunk)) continue;
+    response.socket?.setTimeout(unreadMs);
+    await drained(response);
   }
   return true;
 }

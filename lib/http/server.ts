@@ -32,6 +32,8 @@ export const limits = {
   maxHeaderSize: 8_192,
   /** After so many a connection is closed: it bounds what a leak could cost. */
   requestsPerConnectionMax: 10_000,
+  /** Idle connections are closed so often at most, where others are refused. */
+  roomIntervalMs: 1_000,
   /** How long requests that are being answered may take when the service ends. */
   drainMs: 10_000,
 } as const;
@@ -79,6 +81,7 @@ export class HttpServer {
   readonly #raw = new Set<Socket>();
   readonly #secured = new Set<Socket>();
   #isDraining = false;
+  #madeRoomAt = -Infinity;
 
   private constructor(server: Server, isSecure: boolean, { handler, onUnparsable, socketTimeoutMs = limits.socketTimeout }: ServerOptions) {
     this.#server = server;
@@ -103,6 +106,7 @@ export class HttpServer {
     server.on('request', (request, response) => made.#serve(request, response, 'none'));
     server.on('checkContinue', (request, response) => made.#serve(request, response, 'continue'));
     server.on('checkExpectation', (request, response) => made.#serve(request, response, 'unknown'));
+    server.on('drop', () => made.#makeRoom());
     server.on('clientError', (error: NodeJS.ErrnoException, socket) => made.#answerUnparsable(error, socket));
     await listen(server, at);
     server.on('error', (error) => options.report(`the listener failed: ${messageOf(error)}`));
@@ -185,6 +189,14 @@ export class HttpServer {
       if (keepAlive) process.nextTick(release, connection);
       else endBehindLast(connection, socket);
     });
+  }
+
+  /** There are too many connections for another one: those that nobody uses are closed, lest a few clients keep all others out. */
+  #makeRoom(): void {
+    const now = performance.now();
+    if (now - this.#madeRoomAt < limits.roomIntervalMs) return;
+    this.#madeRoomAt = now;
+    this.#server.closeIdleConnections();
   }
 
   #connectionOf(socket: Duplex): Connection {
