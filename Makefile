@@ -9,7 +9,7 @@ CERTS ?= certs
 # Node 22.18 and up run TypeScript as it is; Node 20 does with tsx.
 RUN = $(NODE) $(shell $(NODE) -p 'process.features.typescript ? "" : "--import tsx"')
 
-.PHONY: help run nginx apache cert test check types tidy coverage crash faults compact powercut build bench clean lock race timing etcd etcd-trials
+.PHONY: help run nginx apache cert test check types tidy coverage crash faults compact powercut build bench clean lock race timing etcd etcd-trials attack fuzz stall overload tls
 .DEFAULT_GOAL := help
 
 help: ## lists the targets
@@ -84,6 +84,21 @@ race: node_modules ## four processes, then services, register the same TRIALS=50
 
 compact: node_modules ## compacts a file of USERS=1000000 while it is written to, and says how long anybody waited
 	@USERS='$(or $(USERS),1000000)' $(RUN) --test test/store/file/compact.test.ts
+
+attack: node_modules ## what an attacker tries, in seconds each: test/attack/
+	@$(RUN) --test test/attack/*.test.ts
+
+fuzz: node_modules ## asks TRIALS=10000 requests out of a grammar, of SEED=…, and judges every answer
+	@TRIALS='$(or $(TRIALS),10000)' $(if $(SEED),SEED='$(SEED)') $(RUN) --test test/attack/fuzz.test.ts
+
+stall: node_modules ## CONNECTIONS=5000 that stall in four ways, while others are served
+	@CONNECTIONS='$(or $(CONNECTIONS),5000)' $(RUN) --test test/attack/stall.test.ts
+
+overload: node_modules ## ten times what can be hashed, for SECONDS=20, and a flood of reads
+	@SECONDS='$(or $(SECONDS),20)' $(RUN) --test test/attack/overload.test.ts
+
+tls: node_modules ## what testssl.sh finds with all that matters here: minutes
+	@TLS_CHECKS=all $(RUN) --test test/attack/tls.test.ts
 
 powercut: node_modules ## cuts the power of a file system in an image, TRIALS=10 times; as root, with xfsprogs
 	@$(RUN) test/trial/powercut.ts ext4 '$(or $(TRIALS),10)'
