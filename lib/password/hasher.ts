@@ -76,6 +76,8 @@ const msPerCall = 0.1;
 const nicest = 19;
 
 const reseatMs = 200;
+/** Nobody is told to come later than that: by then most have given up. */
+const turnMsMax = 60_000;
 
 export class Hasher {
   readonly #options: HasherOptions;
@@ -90,6 +92,8 @@ export class Hasher {
   };
   /** Nobody's password, read like everybody's: to make one for each check took 2 µs longer, which could be told. */
   readonly #decoy: Credential;
+  /** When there is room for the next one that is refused. */
+  #nextTurn = 0;
   #closed = false;
   #hashes = 0;
   #refused = 0;
@@ -197,12 +201,23 @@ export class Hasher {
     if (!this.isFull) return;
     this.#refused++;
     const waitMs = this.#waitMs();
-    const retryAfterSeconds = Math.max(1, Math.ceil((waitMs - this.#options.waitMsMax) / 1000));
+    const retryAfterSeconds = Math.max(1, Math.ceil(this.#turnMs(waitMs - this.#options.waitMsMax) / 1000));
     throw new RegistrarError(
       'overloaded',
       `Too many passwords are waiting to be hashed: try again in ${retryAfterSeconds} s`,
       { retryAfterSeconds },
     );
+  }
+
+  /**
+   * In how long there is room for whoever is refused now, behind all who were refused before: told the same second they
+   * would all come at once, and all but a few in vain.
+   */
+  #turnMs(roomMs: number): number {
+    const now = performance.now();
+    const turn = Math.min(Math.max(now + roomMs, this.#nextTurn), now + turnMsMax);
+    this.#nextTurn = turn + this.#cost(this.#options.kdf) / this.#seats.length;
+    return turn - now;
   }
 
   /** How long a task that came now would wait: what is queued and what still runs, over all workers. */

@@ -56,6 +56,21 @@ test('hasher: when the wait would pass the deadline it refuses at once, and says
   assert.match((await hasher.hash('correct horse')).password, /\$/);
 });
 
+test('hasher: those who are refused are not all told to come back in the same second', async (t) => {
+  const hasher = open(t, { kdf: slow, workers: 1, waitMsMax: 100 });
+  const waits: number[] = [];
+  const asked = Array.from({ length: 100 }, (_, n) => hasher.hash(`correct horse ${n}`).catch((error) => {
+    if (error.code === 'overloaded') waits.push(error.retryAfterSeconds);
+  }));
+  await Promise.any(asked);
+  assert.ok(waits.length > 80, `${waits.length} were refused`);
+  assert.deepEqual(waits, waits.toSorted((a, b) => a - b));
+  // A hundred hashes of some tens of milliseconds each.
+  assert.equal(waits[0], 1);
+  assert.ok(waits.at(-1)! >= 3, String(waits));
+  assert.ok(waits.at(-1)! <= 60);
+});
+
 test('hasher: the queue is bounded, whatever its hashes cost', async (t) => {
   const hasher = open(t, { workers: 1, queueMax: 10 });
   const results = await Promise.allSettled(Array.from({ length: 50 }, () => hasher.hash('correct horse')));
