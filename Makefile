@@ -61,12 +61,13 @@ check: types tidy coverage ## types, tidiness, and all tests with the coverage f
 
 types: node_modules
 	@node_modules/.bin/tsc --noEmit
+	@node_modules/.bin/tsc -p lib/http/page
 
 tidy: node_modules
 	@$(RUN) --test test/tidy.test.ts
 
 coverage: node_modules
-	@node_modules/.bin/c8 --all --include 'lib/**' --exclude lib/user-store.ts --exclude lib/http/message.ts --check-coverage --lines 95 --branches 95 \
+	@node_modules/.bin/c8 --all --include 'lib/**' --exclude lib/user-store.ts --exclude lib/http/message.ts --exclude 'lib/http/page/**' --check-coverage --lines 95 --branches 95 \
 	  --functions 0 --statements 95 --reporter text --reporter text-summary $(NODE) --test
 
 crash: node_modules ## kills processes under load, TRIALS=30 times
@@ -118,6 +119,8 @@ build: node_modules ## makes dist/: plain JavaScript that runs with no node_modu
 	@node_modules/.bin/tsc
 	@rm -rf dist/test dist/bin/bench*
 	@cp lib/password/common-passwords.txt dist/lib/password/
+	@mkdir -p dist/lib/http/page
+	@cp lib/http/page/*.html lib/http/page/*.css lib/http/page/*.svg lib/http/page/*.js dist/lib/http/page/
 	@echo '{"type":"module"}' > dist/package.json
 	@echo 'make build: node dist/bin/registrar.js serve'
 

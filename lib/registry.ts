@@ -76,6 +76,11 @@ export class Registry {
     this.#now = now;
   }
 
+  /** In code points, what a new password may have. */
+  get passwordLength(): Pick<PasswordPolicy, 'codePointsMin' | 'codePointsMax'> {
+    return this.#policy;
+  }
+
   /** Throws `invalid` with every rule that is broken, `taken`, `key-reused`, or what store and hasher do. */
   async register(registration: Registration, signal?: AbortSignal): Promise<User> {
     const { login, password } = this.#checkNew(registration);

@@ -11,6 +11,7 @@ import type { Call, Reply, Route } from './message.ts';
 import { openApiJson } from './openapi.ts';
 import type { OperationKey, operations } from './openapi-operations.ts';
 import { readNumber, readQuery } from './query.ts';
+import { pageRoutes } from './page-routes.ts';
 import { endSessions, openSession, readJwks, readSession, requireSame } from './session-routes.ts';
 import type { SessionParts } from './session-routes.ts';
 
@@ -52,7 +53,7 @@ export function routes(parts: SessionParts): readonly RouteEntry[] {
     { method: 'GET', pattern: '/.well-known/jwks.json', action: 'public', route: (call) => readJwks(parts, call) },
     { method: 'GET', pattern: '/openapi.json', action: 'public', route: readOpenApi },
   ];
-  return api;
+  return [...api, ...pageRoutes(registry.passwordLength)];
 }
 
 function readOpenApi({ query }: Call): Reply {
