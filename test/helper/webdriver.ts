@@ -2,9 +2,11 @@
 
 import { spawn } from 'node:child_process';
 import { once } from 'node:events';
-import { writeFileSync } from 'node:fs';
+import { mkdtempSync, rmSync, writeFileSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
 import type { TestContext } from 'node:test';
-import { temporaryDirectory, until, without } from './temporary.ts';
+import { until, without } from './temporary.ts';
 
 export const withoutBrowser = without('chromium') || without('chromedriver');
 
@@ -41,7 +43,7 @@ export interface Browser {
 }
 
 export async function openBrowser(t: Pick<TestContext, 'after'>, { language = 'en', width = 800, height = 900, isDark = false }: BrowserOptions = {}): Promise<Browser> {
-  const directory = temporaryDirectory(t);
+  const directory = mkdtempSync(join(tmpdir(), 'registrar-browser-'));
   const driver = spawn('chromedriver', ['--port=0'], { stdio: ['ignore', 'pipe', 'pipe'], env: { ...process.env, HOME: directory, LANGUAGE: language } });
   const ended = once(driver, 'exit');
   let output = '';
@@ -54,6 +56,8 @@ export async function openBrowser(t: Pick<TestContext, 'after'>, { language = 'e
     if (session !== '') await fetch(session, { method: 'DELETE' }).catch(() => undefined);
     driver.kill();
     await ended;
+    // What Chromium still writes when its driver has gone is tried again.
+    rmSync(directory, { recursive: true, force: true, maxRetries: 20, retryDelay: 100 });
   });
   await until(() => {
     const port = /started successfully on port (\d+)/.exec(output)?.[1];
