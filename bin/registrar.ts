@@ -9,10 +9,12 @@ import { openApp } from '../lib/app.ts';
 import type { App } from '../lib/app.ts';
 import { parseConfig } from '../lib/config.ts';
 import { RegistrarError } from '../lib/errors.ts';
+import { SystemdNotifier } from '../lib/ops/systemd-notify.ts';
 import { standardOutput } from './log-output.ts';
 import { check, checkUsage, compact, compactUsage, repair, repairUsage } from './maintain.ts';
 import { proxyCommand, proxyUsage } from './proxy.ts';
 import { openapi, openapiUsage } from './openapi.ts';
+import { systemdCommand, systemdUsage } from './systemd.ts';
 import { say } from './terminal.ts';
 import { token, tokenUsage } from './token.ts';
 import { exportCommand, exportUsage, importCommand, importUsage } from './transfer.ts';
@@ -30,6 +32,7 @@ const usage = `Usage: registrar COMMAND [flags]
   token      prints the admin token, and makes it if there is none
   proxy      prints a site for nginx or Apache in front of it, or runs both
   openapi    prints the description of the API
+  systemd    prints a unit that runs the service
   --help, --version
 
 registrar COMMAND --help tells more. All of them may run at the same time on
@@ -90,6 +93,7 @@ const commands: Readonly<Record<string, readonly [help: string, run: (args: read
   token: [tokenUsage, token],
   proxy: [proxyUsage, proxyCommand],
   openapi: [openapiUsage, openapi],
+  systemd: [systemdUsage, systemdCommand],
 };
 
 const version = '0.1.0';
@@ -126,9 +130,16 @@ async function serve(args: readonly string[]): Promise<void> {
   let app: App | undefined;
   const onFailed = (error: RegistrarError): void => void failSoon(error, () => app);
   app = await openApp(config, { report: say, onFailed, output: standardOutput(), version });
-  for (const signal of ['SIGINT', 'SIGTERM'] as const) process.on(signal, () => stop(app));
+  const systemd = new SystemdNotifier({ env: process.env, report: say });
+  for (const signal of ['SIGINT', 'SIGTERM'] as const) {
+    process.on(signal, () => {
+      void systemd.stopping();
+      stop(app);
+    });
+  }
   process.on('SIGHUP', () => app.reload());
   process.stdout.write(`Registrar listens on ${app.url}\n`);
+  systemd.ready(app.url);
   if (process.stdout.isTTY && app.isOpen()) process.stdout.write(welcome(app, config.isPlain));
 }
 

@@ -23,7 +23,7 @@ function snapshot(directory: string): string[] {
   });
 }
 
-const commands = ['serve', 'user', 'import', 'export', 'check', 'compact', 'repair', 'token', 'proxy', 'openapi'];
+const commands = ['serve', 'user', 'import', 'export', 'check', 'compact', 'repair', 'token', 'proxy', 'openapi', 'systemd'];
 
 test('cli: --help and --version print to stdout and exit 0', () => {
   for (const args of [['--help'], ['-h'], ['serve', '--help'], ['serve', '--port', '1', '-h'], ...commands.map((name) => [name, '--help'])]) {

@@ -1,7 +1,7 @@
 import assert from 'node:assert/strict';
 import { spawn, spawnSync } from 'node:child_process';
 import { once } from 'node:events';
-import { closeSync, existsSync, openSync, readFileSync } from 'node:fs';
+import { closeSync, existsSync, openSync, readFileSync, renameSync } from 'node:fs';
 import { connect } from 'node:net';
 import { join } from 'node:path';
 import { test } from 'node:test';
@@ -212,4 +212,37 @@ test('log: with --log off there is the line that says where it listens, and no o
     assert.equal(await service.ended, 0);
     assert.equal(text.split('\n').filter((line) => line.includes('"request"')).length, count, text);
   }
+});
+
+test('metrics: the lock is waited for and handed over between two services, and both count it', async (t) => {
+  const first = await openService(t);
+  const second = await openService(t, [...cheap, '--data', first.data]);
+  for (const [n, { ask }] of [first, second, first, second].entries()) {
+    assert.equal((await ask('/user/', { method: 'POST', body: { login: `user-${n}`, password } })).status, 201);
+  }
+  for (const service of [first, second]) {
+    assert.match((await metric(service, 'registrar_store_lock_hand_overs_total')) ?? '', /^[1-9]/);
+    assert.match((await metric(service, 'registrar_store_lock_wait_seconds_count')) ?? '', /^[1-9]/);
+    assert.equal(await metric(service, 'registrar_store_batch_changes_sum'), '2');
+  }
+});
+
+test('health: it is not ready while there are too many passwords to hash, nor when the store has failed', async (t) => {
+  const { ask, data, reports } = await openService(t, ['--kdf', 'pbkdf2:sha256:10000000']);
+  const ready = async (): Promise<string> => (await ask('/health/ready')).text;
+  assert.equal(await ready(), '{"status":"ok"}\n');
+  const controller = new AbortController();
+  const { signal } = controller;
+  const asked = Array.from({ length: 40 }, (_, n) =>
+    ask('/user/', { method: 'POST', body: { login: `user-${n}`, password }, signal }).catch(() => undefined));
+  await until(async () => (await ready()).includes('too many passwords are waiting'), 'a full queue');
+  controller.abort();
+  await Promise.all(asked);
+  await until(async () => (await ready()) === '{"status":"ok"}\n', 'an empty queue');
+  renameSync(join(data, 'users.jsonl.lock'), join(data, 'elsewhere'));
+  await until(async () => {
+    await ask('/user/alice');
+    return (await ready()) === '{"status":"unready","reason":"the store has failed"}\n';
+  }, 'the failure');
+  assert.match(reports.join(), /failed: /);
 });
