@@ -112,3 +112,16 @@ export function parseUserConfig(args: readonly string[], env: Environment): User
 export function parseNothing(args: readonly string[]): void {
   new Flags(args, {}, { values: {} });
 }
+
+/** What a program gives the library, for the flags of these names. */
+export interface LibraryFlags {
+  readonly data: string;
+  readonly kdf?: string;
+  readonly passwordMin?: number;
+}
+
+export function configOfLibrary({ data, kdf, passwordMin }: LibraryFlags): StoreConfig & PasswordConfig {
+  const password = { ...(kdf === undefined ? {} : { kdf }), ...(passwordMin === undefined ? {} : { 'password-min': String(passwordMin) }) };
+  const flags = new Flags([], {}, { values: { ...storeFlags, ...passwordFlags, data, ...password } });
+  return Object.freeze({ ...fixed, ...storeConfig(flags), ...passwordConfig(flags) });
+}

@@ -31,6 +31,7 @@ const reach: Readonly<Record<string, readonly string[]>> = {
   'lib/open-store.ts': ['lib/'],
   'lib/moving.ts': ['lib/'],
   'lib/open-registry.ts': ['lib/'],
+  'lib/library.ts': ['lib/command-config.ts', 'lib/errors.ts', 'lib/open-registry.ts', 'lib/user.ts'],
   'lib/errors.ts': [],
   'lib/json.ts': [],
   'lib/user.ts': [],
