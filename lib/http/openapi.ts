@@ -85,6 +85,12 @@ function describe(operation: Operation, responses: Record<string, Schema>): Sche
   const answers: Record<string, Schema> = {};
   for (const [status, answer] of Object.entries(operation.answers)) answers[status] = describeAnswer(answer);
   for (const [status, codes] of byStatus(operation.errors)) {
+    const own = operation.answers[status];
+    if (own !== undefined) {
+      // Both a problem and an answer of the operation's own have this status: the type of its content tells them apart.
+      answers[status] = describeProblem(status, codes, own);
+      continue;
+    }
     const name = `${status}-${codes.join('-')}`;
     responses[name] ??= describeProblem(status, codes);
     answers[status] = { $ref: `#/components/responses/${name}` };
@@ -101,13 +107,16 @@ function describe(operation: Operation, responses: Record<string, Schema>): Sche
   };
 }
 
-function describeAnswer({ description, headers: own = [], content: media = {} }: AnswerDescription): Schema {
-  const types = Object.entries(media).map(([type, value]) => [type, content(value)]);
+function describeAnswer({ description, headers: own = [], content: media }: AnswerDescription): Schema {
   return {
     description,
     headers: headerReferences([...everyAnswer, ...own, 'RateLimit', 'RateLimit-Policy']),
-    ...(types.length === 0 ? {} : { content: Object.fromEntries(types) }),
+    ...(media === undefined ? {} : { content: contents(media) }),
   };
+}
+
+function contents(media: NonNullable<AnswerDescription['content']>): Schema {
+  return Object.fromEntries(Object.entries(media).map(([type, value]) => [type, content(value)]));
 }
 
 function content({ schema, example }: { readonly schema: string; readonly example?: unknown }): Schema {
@@ -135,16 +144,17 @@ const errorHeaders: Readonly<Record<number, readonly HeaderName[]>> = {
   503: ['Retry-After'],
 };
 
-function describeProblem(status: number, codes: readonly ErrorCode[]): Schema {
+function describeProblem(status: number, codes: readonly ErrorCode[], own?: AnswerDescription): Schema {
   const types = codes.map((code) => `urn:registrar:${code}`);
   const titles = codes.map(problemTitle);
   const [type] = types;
   const [title] = titles;
   const example = { type, title, status, detail: 'What was attempted, and what is the case.', request: '2e8516d8dfc5-8' };
   return {
-    description: `${[...new Set(titles)].join('; ')}.`,
+    description: own?.description ?? `${[...new Set(titles)].join('; ')}.`,
     headers: headerReferences(['X-Request-Id', ...(errorHeaders[status] ?? []), 'RateLimit', 'RateLimit-Policy']),
     content: {
+      ...contents(own?.content ?? {}),
       'application/problem+json': {
         schema: {
           allOf: [{ $ref: '#/components/schemas/Problem' }],

@@ -87,7 +87,7 @@ function checkAnswer(key: string, { status, headers, text }: Answer): void {
   const always = new Set([...quiet, 'cache-control', ...known.map(([name]) => name)]);
   assert.deepEqual(Object.keys(headers).filter((name) => !always.has(name)), [], `${key} ${status}: headers that are not described`);
   if (answer.content === undefined) return assert.equal(text, '', `${key} ${status}`);
-  const type = String(headers['content-type']);
+  const [type = ''] = String(headers['content-type']).split(';');
   const { schema } = answer.content[type] ?? assert.fail(`${key} ${status}: ${type} is not described`);
   const value = /json$/.test(type) && !/ndjson$/.test(type) ? JSON.parse(text) : text;
   assert.deepEqual(schemaProblems(value, schema, document), [], `${key} ${status}: ${text}`);
