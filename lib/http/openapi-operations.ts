@@ -45,6 +45,9 @@ const proven = [...always, 'unauthenticated', 'overloaded', 'corrupt', 'busy'] a
 const withBody = ['too-large', 'unsupported-media-type', 'invalid'] as const satisfies readonly ErrorCode[];
 const writing = ['storage-full', 'outcome-unknown'] as const satisfies readonly ErrorCode[];
 
+/** Balancers are not counted: one that was refused for asking too often would take a sound service out. */
+const uncounted = always.filter((code) => code !== 'rate-limited');
+
 const credentials = { login: 'alice', password: 'correct horse battery staple' } as const;
 const changedExample = { ...userExample, version: 2, changed: '2026-11-23T08:00:00.000Z' };
 const tokenExample = 'eyJhbGciOiJFZERTQSJ9.eyJzdWIiOiIxNyJ9.c2lnbmF0dXJl';
@@ -153,6 +156,30 @@ export const operations = {
     description: 'Those that sign now, and those whose tokens have not all expired.',
     answers: { 200: { description: 'The keys.', content: { 'application/jwk-set+json': { schema: 'KeySet' } } } },
     errors: always,
+  },
+  'GET /health/live': {
+    id: 'readLiveness', tag: 'service', action: 'public',
+    summary: 'Whether the service runs',
+    description: 'It does if it answers.',
+    answers: { 200: { description: 'It runs.', content: json('Health', { status: 'ok' }) } },
+    errors: uncounted,
+  },
+  'GET /health/ready': {
+    id: 'readReadiness', tag: 'service', action: 'public',
+    summary: 'Whether requests should come here',
+    description: 'For a balancer, which looks at the status; the reason is for people.',
+    answers: {
+      200: { description: 'They should.', content: json('Health', { status: 'ok' }) },
+      503: { description: 'They should go elsewhere.', content: json('Health', { status: 'unready', reason: 'the service is ending' }) },
+    },
+    errors: uncounted,
+  },
+  'GET /metrics': {
+    id: 'readMetrics', tag: 'service', action: 'read-metrics',
+    summary: 'Figures for Prometheus',
+    description: 'In the text format 0.0.4. Nothing in them is about one user.',
+    answers: { 200: { description: 'The figures.', content: { 'text/plain': { schema: 'text' } } } },
+    errors: proven,
   },
   'GET /openapi.json': {
     id: 'readDescription', tag: 'service', action: 'public',

@@ -116,6 +116,13 @@ export const schemas = {
     required: ['user', 'expires'],
     additionalProperties: false,
   },
+  Health: {
+    type: 'object',
+    description: 'How the service is.',
+    properties: { status: { enum: ['ok', 'unready'] }, reason: { type: 'string', description: 'Why it is not ready.' } },
+    required: ['status'],
+    additionalProperties: false,
+  },
   KeySet: {
     type: 'object',
     description: 'A JWK Set (RFC 7517).',

@@ -7,6 +7,7 @@ import { join } from 'node:path';
 import { test } from 'node:test';
 import { openApiJson } from '../../lib/http/openapi.ts';
 import { operations } from '../../lib/http/openapi-operations.ts';
+import { opsRoutes } from '../../lib/http/ops-routes.ts';
 import { routes } from '../../lib/http/routes.ts';
 import type { RouteEntry } from '../../lib/http/routes.ts';
 import { resolveReference, schemaProblems } from '../helper/json-schema.ts';
@@ -25,7 +26,7 @@ const inert: any = new Proxy(() => inert, {
 const isPage = ({ pattern }: RouteEntry): boolean => pattern === '/' || pattern.startsWith('/page/');
 
 test('openapi: what is served is described, what is described is served, and for whom it is is the same', () => {
-  const served = routes(inert).filter((entry) => !isPage(entry)).map(({ method, pattern, action }) => `${method} ${pattern}: ${action}`);
+  const served = [...routes(inert), ...opsRoutes(inert)].filter((entry) => !isPage(entry)).map(({ method, pattern, action }) => `${method} ${pattern}: ${action}`);
   assert.deepEqual(served.sort(), Object.entries(operations).map(([key, { action }]) => `${key}: ${action}`).sort());
   const inDocument = Object.entries<object>(document.paths).flatMap(([path, item]) => Object.keys(item).map((method) => `${method.toUpperCase()} ${path}`));
   assert.deepEqual(inDocument.sort(), Object.keys(operations).sort());
@@ -131,6 +132,9 @@ test('openapi: every operation answers as it is described, in open mode, with al
     ['DELETE /session', '/session', send('DELETE', undefined, basic('alice', 'second horse')), 204],
     ['GET /.well-known/jwks.json', '/.well-known/jwks.json', {}, 200],
     ['GET /openapi.json', '/openapi.json', {}, 200],
+    ['GET /health/live', '/health/live', {}, 200],
+    ['GET /health/ready', '/health/ready', {}, 200],
+    ['GET /metrics', '/metrics', {}, 200],
     ['DELETE /user/{login}', '/user/alice', send('DELETE'), 204],
     ['POST /user', '/user', send('POST', { login: 'alice', password }), 201],
   ];
@@ -147,7 +151,7 @@ test('openapi: every operation answers as it is described, in open mode, with al
     const method = firstCall(name);
     const credentials = name.endsWith('/session') ? basic('alice') : {};
     const wrong: [AskOptions, string, number][] = [
-      [send(method, undefined, credentials), `${path(name)}?nonsense`, 400],
+      [send(method, undefined, credentials), name === 'GET /metrics' ? '/%ff' : `${path(name)}?nonsense`, 400],
       [send(method, undefined, { 'X-Forwarded-For': '192.0.2.1' }), path(name), 403],
       [send(method, undefined, { Expect: 'the best' }), path(name), 417],
       [send(method, undefined, { 'X-Long': 'x'.repeat(9_000) }), path(name), 431],
@@ -221,7 +225,7 @@ test('openapi: every operation answers as it is described, in closed mode, limit
     return answers.some(({ status }) => status === 429);
   };
   for (let n = 0; n < 400 && !(await refusedIn('GET /.well-known/jwks.json')); n++);
-  for (const name of keys) {
+  for (const name of keys.filter((key) => !key.startsWith('GET /health/'))) {
     for (let n = 0; n < 50 && !seen.has(`${name} 429`); n++) await refusedIn(name);
     assert.ok(seen.has(`${name} 429`), name);
   }
@@ -230,7 +234,10 @@ test('openapi: every operation answers as it is described, in closed mode, limit
 /** What a test would have to wait for, fill or break a disk for: other tests do. */
 const unprovoked = new Set(['408', '503', '507']);
 /** What takes another request in the very moment, and what is there of `internal` alone. */
-const rare = ['DELETE /user/{login} 409', 'GET /session 404', 'DELETE /session 404', 'DELETE /session 409', 'GET /.well-known/jwks.json 500', 'GET /openapi.json 500'];
+const rare = [
+  'DELETE /user/{login} 409', 'GET /session 404', 'DELETE /session 404', 'DELETE /session 409', 'GET /.well-known/jwks.json 500', 'GET /openapi.json 500',
+  'GET /health/live 500', 'GET /health/ready 500', 'GET /metrics 500',
+];
 
 test('openapi: every status that is described was answered, but for those that take a slow client, a full disk or luck', () => {
   const described = keys.flatMap((key) => {
