@@ -7,7 +7,9 @@ export const usage = `Usage: make bench ARGS="[flags]"    Measures the service a
   --users 1000000    how many are many
   --only get,start   some of: register, get, create-64, create-many, get-many,
                      change-many, delete-many, page-many, get-p99, sign-in-flood,
-                     basic, open, memory, export, start, take-over
+                     basic, open, memory, export, start, take-over; and only
+                     if named: etcd-find, etcd-create, etcd-create-2,
+                     etcd-create-3, on a cluster of three here
   --data /tmp        where the stores are made, and removed at the end: what a write costs depends on the disk
   --certs certs      the directory of cert.pem and key.pem, made by: make cert
   --help
@@ -22,6 +24,7 @@ register ÷ pbkdf2Sync in a thread for each core. get: random users of many ÷ n
 under a flood of GETs ÷ without it. basic: GETs by users who send their password with each. open: start to first answer, less an
 empty service's. memory: heapUsed + external after a collection, above the empty service's, for each user. export: NDJSON
 of everybody. start ÷ node:https with the same loader. take-over: kill -9 of the lock's holder to another's commit ÷ a
-create. A bar of sixteen cells is the mark. The clients take their part of the cores, from both sides alike. What this
+create. etcd-find, etcd-create: 64 clients of a store ÷ the same calls straight to the gateway; etcd-create-2, -3: so many
+services ÷ one. A bar of sixteen cells is the mark. The clients take their part of the cores, from both sides alike. What this
 does not show: a network, a proxy in front, a file larger than memory, another disk.
 `;

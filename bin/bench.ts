@@ -15,6 +15,7 @@ import { join, resolve } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { parseArgs, promisify } from 'node:util';
 import { encodeCursor } from '../lib/store/cursor.ts';
+import { etcdMeasures } from '../test/helper/etcd-load.ts';
 import { row } from '../test/helper/figures.ts';
 import type { Figure, Sides, Turn } from '../test/helper/figures.ts';
 import { askOnce, bareHashing, dial, drainStream, essenceOf, fill, filledAnswer, filledPassword } from '../test/helper/load.ts';
@@ -67,8 +68,11 @@ const measures: Readonly<Record<string, (flags: Flags) => Promise<Sides>>> = {
   export: exportAll,
   start,
   'take-over': takeOver,
+  ...etcdMeasures,
 };
 const names = Object.keys(measures);
+/** A cluster is measured where it is asked for. */
+const usual = names.filter((name) => !(name in etcdMeasures));
 
 /** As many hashes on both sides: counting those of some seconds would be off by one for each core. */
 async function register(flags: Flags): Promise<Sides> {
@@ -342,7 +346,7 @@ function tell(progress: string): void {
 function parseFlags(args: readonly string[]) {
   const flag = (value: string) => ({ type: 'string', default: value }) as const;
   const turns = { rounds: flag('5'), seconds: flag('4'), users: flag('1000000') };
-  const options = { ...turns, only: flag(names.join()), data: flag(tmpdir()), certs: flag('certs'), help: { type: 'boolean' } } as const;
+  const options = { ...turns, only: flag(usual.join()), data: flag(tmpdir()), certs: flag('certs'), help: { type: 'boolean' } } as const;
   const { rounds, seconds, users, only, data, certs, help } = parseArgs({ args: [...args], options }).values;
   const isSound = /^[1-9]\d{0,3} (?:0\.[1-9]|[1-9]\d{0,3}) [1-9]\d{3,7}$/.test(`${rounds} ${seconds} ${users}`);
   if (!isSound) throw new RangeError('--rounds and --seconds take 1 to 9999, --seconds also 0.1 to 0.9, --users 1000 to 99999999');

@@ -4,6 +4,7 @@ import { readdirSync } from 'node:fs';
 import { test } from 'node:test';
 import type { TestContext } from 'node:test';
 import { promisify } from 'node:util';
+import { withoutEtcd } from './helper/etcd-cluster.ts';
 import { row } from './helper/figures.ts';
 import { certificates } from './helper/service.ts';
 import { loader, root, temporaryDirectory } from './helper/temporary.ts';
@@ -28,6 +29,13 @@ test('bench: it measures, checks what was answered against the file, and leaves 
   for (const name of only.split(',')) assert.match(stdout, new RegExp(`^${name} +[\\d.,]+ \\S+,? .*  (?:yes|no)$`, 'm'));
   assert.match(stdout, /\nAll checks hold; the files say what [1-9]\d* answers to writes said\.\n/);
   assert.deepEqual(readdirSync(data), []);
+});
+
+test('bench: a cluster is measured where it is asked for, and every user that was told of is in it', { skip: withoutEtcd }, async (t) => {
+  const only = 'etcd-find,etcd-create,etcd-create-2';
+  const { code, stdout, stderr } = await bench(t, '--rounds', '1', '--seconds', '0.3', '--users', '1000', '--only', only);
+  assert.equal(code, undefined, stderr);
+  for (const name of only.split(',')) assert.match(stdout, new RegExp(`^${name} +[\\d.,]+ /s `, 'm'));
 });
 
 test('bench: flags that mean nothing are exit code 2', async (t) => {

@@ -51,6 +51,11 @@ export async function freePorts(count: number): Promise<number[]> {
   return ports;
 }
 
+const running = new Set<ChildProcess>();
+process.once('exit', () => {
+  for (const child of running) child.kill('SIGKILL');
+});
+
 export class Cluster {
   readonly members: readonly Member[];
   readonly directory: string;
@@ -110,6 +115,8 @@ export class Cluster {
     const child = spawn(program, words, { stdio: ['ignore', 'ignore', 'pipe'] });
     child.stderr.pipe(createWriteStream(join(this.directory, `${member.name}.log`), { flags: 'a' }));
     member.child = child;
+    running.add(child);
+    child.once('exit', () => running.delete(child));
   }
 
   async kill(member: Member, signal: NodeJS.Signals = 'SIGKILL'): Promise<void> {

@@ -1,5 +1,5 @@
 /**
- * What a store in etcd does in a second, against the same calls straight to the gateway: rows for `bin/bench.ts`. Every
+ * What a store in etcd does in a second, against the same calls straight to the gateway: rows of `bin/bench.ts`. Every
  * client is in a process of its own, which this file is, too, when it is run.
  */
 
@@ -33,8 +33,19 @@ const registered = '2026-11-22T15:00:00.000Z';
 /** So many clients ask each process, one thing after the other each. */
 const clients = 64;
 
-/** @returns rows by name, and what ends the cluster that they are measured on. @param users among whom is read. */
-export async function etcdSides(users: number): Promise<{ readonly rows: Readonly<Record<string, Sides>>; readonly end: () => Promise<void> }> {
+const filledMax = 20_000;
+
+/** For `bin/bench.ts`, by the name of the row. `users` is among how many is read, 20,000 at most. */
+export const etcdMeasures: Readonly<Record<string, (flags: { readonly users: number }) => Promise<Sides>>> = {
+  'etcd-find': (flags) => against(flags, 'gateway', 'find'),
+  'etcd-create': (flags) => against(flags, 'gateway', 'create'),
+  'etcd-create-2': (flags) => against(flags, 'store', 'create', 2),
+  'etcd-create-3': (flags) => against(flags, 'store', 'create', 3),
+};
+
+/** So many services with a store ÷ the same calls straight to the gateway, or one service. Users are counted at the end. */
+async function against(flags: { readonly users: number }, through: Job['through'], what: Job['do'], services = 1): Promise<Sides> {
+  const users = Math.min(flags.users, filledMax);
   const cluster = await Cluster.start();
   const prefix = '/bench/';
   const store = await EtcdUserStore.open({ endpoints: cluster.endpoints, prefix });
@@ -43,22 +54,30 @@ export async function etcdSides(users: number): Promise<{ readonly rows: Readonl
   }
   await store.close();
   let turns = 0;
-  const turn = (through: Job['through'], what: Job['do'], processes = 1) => async (seconds: number): Promise<{ value: number }> => {
-    const names = Array.from({ length: processes }, (_, n) => `turn-${++turns}-${n}`);
-    const jobs = names.map((name): Job => ({ through, do: what, endpoints: cluster.endpoints, prefix, name, clients, users }));
-    return { value: await runJobs(jobs, seconds) };
+  let created = 0;
+  const turn = (by: Job['through'], count: number) => async (seconds: number): Promise<{ value: number }> => {
+    const names = Array.from({ length: count }, (_, n) => `turn-${++turns}-${n}`);
+    const jobs = names.map((name): Job => ({ through: by, do: what, endpoints: cluster.endpoints, prefix, name, clients, users }));
+    const { done, all } = await runJobs(jobs, seconds);
+    if (what === 'create') created += all;
+    return { value: done / seconds };
   };
-  const rows: Record<string, Sides> = {
-    'etcd: find ÷ the same calls straight to the gateway': { unit: '/s', service: turn('store', 'find'), baseline: turn('gateway', 'find'), mark: 0.7 },
-    'etcd: create ÷ the same calls straight to the gateway': { unit: '/s', service: turn('store', 'create'), baseline: turn('gateway', 'create'), mark: 0.7 },
-    'etcd: create, two services ÷ one': { unit: '/s', service: turn('store', 'create', 2), baseline: turn('store', 'create') },
-    'etcd: create, three services ÷ one': { unit: '/s', service: turn('store', 'create', 3), baseline: turn('store', 'create') },
+  const end = async (): Promise<void> => {
+    const there = (await cluster.read(`${prefix}user/`)).size;
+    await cluster.stop();
+    if (there !== users + created) throw new Error(`${there} users are in etcd, not ${users + created}`);
   };
-  return { rows, end: () => cluster.stop() };
+  return { unit: '/s', service: turn('store', services), baseline: turn(through, 1), end, ...(services === 1 ? { mark: 0.7 } : {}) };
 }
 
-/** How much all of them do in a second. */
-async function runJobs(jobs: readonly Job[], seconds: number): Promise<number> {
+interface Done {
+  /** Answered within the time. */
+  readonly done: number;
+  /** With those that were answered after it. */
+  readonly all: number;
+}
+
+async function runJobs(jobs: readonly Job[], seconds: number): Promise<Done> {
   const children = await Promise.all(jobs.map(async (job) => {
     const child = fork(fileURLToPath(import.meta.url), [JSON.stringify(job)], { execArgv: [...loader] });
     await said(child);
@@ -66,14 +85,15 @@ async function runJobs(jobs: readonly Job[], seconds: number): Promise<number> {
   }));
   const counts = children.map(said);
   for (const child of children) child.send(seconds);
-  const done = await Promise.all(counts);
+  const each = await Promise.all(counts);
   for (const child of children) child.disconnect();
-  return done.reduce((sum, count) => sum + count, 0) / seconds;
+  return each.reduce((sum, { done, all }) => ({ done: sum.done + done, all: sum.all + all }));
 }
 
-async function said(child: ChildProcess): Promise<number> {
-  const [message] = await Promise.race([once(child, 'message'), once(child, 'exit').then(([code]) => Promise.reject(new Error(`a client ended with ${code}`)))]);
-  return Number(message);
+async function said(child: ChildProcess): Promise<Done> {
+  const ended = once(child, 'exit').then(([code]) => Promise.reject(new Error(`a client ended with ${code}`)));
+  const [message] = await Promise.race([once(child, 'message'), ended]);
+  return message as Done;
 }
 
 /** What a client does once. */
@@ -82,7 +102,16 @@ async function open(job: Job): Promise<(n: number) => Promise<unknown>> {
   const some = (): string => `user-${Math.floor(Math.random() * users)}`;
   if (job.through === 'store') {
     const store = await EtcdUserStore.open({ endpoints, prefix });
-    return job.do === 'find' ? () => store.find(some()) : (n) => store.create({ login: `${name}-${n}`, registered, ...credential });
+    if (job.do === 'find') {
+      return async () => {
+        const login = some();
+        if ((await store.find(login))?.login !== login) throw new Error(`${login} was not found`);
+      };
+    }
+    return async (n) => {
+      const { created } = await store.create({ login: `${name}-${n}`, registered, ...credential });
+      if (!created) throw new Error(`${name}-${n} was not created`);
+    };
   }
   const keys = new Keys(prefix);
   const agents = endpoints.map(() => new Agent({ keepAlive: true, maxSockets: clients }));
@@ -113,7 +142,7 @@ if (process.argv[1] === fileURLToPath(import.meta.url)) {
   const job: Job = JSON.parse(process.argv[2] ?? '{}');
   const act = await open(job);
   const heard = once(process, 'message');
-  process.send!(0);
+  process.send!({ done: 0, all: 0 });
   const [seconds] = await heard;
   const end = performance.now() + Number(seconds) * 1_000;
   let begun = 0;
@@ -124,6 +153,6 @@ if (process.argv[1] === fileURLToPath(import.meta.url)) {
       if (performance.now() < end) done++;
     }
   }));
-  process.send!(done);
+  process.send!({ done, all: begun });
   process.once('disconnect', () => process.exit());
 }
