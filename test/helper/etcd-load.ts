@@ -15,7 +15,7 @@ import { Cluster } from './etcd-cluster.ts';
 import type { Sides } from './figures.ts';
 import { loader } from './temporary.ts';
 
-interface Job {
+export interface Job {
   /** The store, or the gateway and nothing in between. */
   readonly through: 'store' | 'gateway';
   readonly do: 'create' | 'find';
@@ -77,12 +77,15 @@ interface Done {
   readonly all: number;
 }
 
+/** A process that waits to be sent how many seconds it is to work. */
+export async function startJob(job: Job): Promise<ChildProcess> {
+  const child = fork(fileURLToPath(import.meta.url), [JSON.stringify(job)], { execArgv: [...loader] });
+  await said(child);
+  return child;
+}
+
 async function runJobs(jobs: readonly Job[], seconds: number): Promise<Done> {
-  const children = await Promise.all(jobs.map(async (job) => {
-    const child = fork(fileURLToPath(import.meta.url), [JSON.stringify(job)], { execArgv: [...loader] });
-    await said(child);
-    return child;
-  }));
+  const children = await Promise.all(jobs.map(startJob));
   const counts = children.map(said);
   for (const child of children) child.send(seconds);
   const each = await Promise.all(counts);

@@ -171,6 +171,15 @@ test('a write that has no answer until its deadline is of unknown outcome, and i
   assert.equal(new Set(users.map(({ id }) => id)).size, 3);
 });
 
+test('a counter whose answer is lost gives its ids all the same, and wastes none', { skip }, async (t) => {
+  const { gateway, store } = await open(t);
+  let lost = 0;
+  gateway.fate = ({ path, body }) => (path === '/v3/kv/txn' && decoded(body).includes('/next-id"') && lost++ < 2 ? 'lose' : 'pass');
+  const { user } = await store.create(candidate('alice'));
+  assert.deepEqual([user.id, lost], [1, 3]);
+  assert.equal((await store.create(candidate('bob'))).user.id, 2);
+});
+
 test('receipts that somebody removed are made anew, and what is in doubt then is unknown', { skip }, async (t) => {
   const { gateway, store, prefix } = await open(t);
   const { user } = await store.create(candidate('alice'));

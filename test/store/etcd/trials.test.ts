@@ -9,6 +9,9 @@ import { RegistrarError } from '../../../lib/errors.ts';
 import { EtcdUserStore } from '../../../lib/store/etcd/store.ts';
 import { Cluster, newPrefix, withoutEtcd } from '../../helper/etcd-cluster.ts';
 import type { ClusterOptions, Member } from '../../helper/etcd-cluster.ts';
+import { startJob } from '../../helper/etcd-load.ts';
+import { isWrite, startGateway } from '../../helper/gateway.ts';
+import type { Fate, Gateway } from '../../helper/gateway.ts';
 import { cannotUnshare, testIf } from '../../helper/possible.ts';
 import { loader, root, until, without } from '../../helper/temporary.ts';
 import { findLies, runLoad } from '../../helper/user-history.ts';
@@ -124,6 +127,71 @@ test(`etcd: the leader is killed under load ${trials} times, and nothing that wa
   const round = (values: readonly number[]): string => `median ${Math.round(median(values))} ms, max ${Math.round(Math.max(...values))} ms`;
   t.diagnostic(`from kill -9 to the election: ${round(rows.map(({ elected }) => elected))}; from there to the first success: ${round(rows.map(({ since }) => since))}`);
   t.diagnostic(`from kill -9 to the first success: ${round(rows.map(({ success }) => success))}; of a bare write: ${round(rows.map(({ bare }) => bare))}`);
+});
+
+test('etcd: a network that loses requests and answers, and delivers some long after, makes nobody say anything false', { skip }, async (t) => {
+  const { cluster } = await start(t, 0);
+  const prefix = newPrefix();
+  const gateways: Gateway[] = [];
+  for (const { url } of cluster.members) gateways.push(await startGateway(t, url));
+  const stores = await Promise.all([1, 2, 3].map(() => EtcdUserStore.open({ endpoints: gateways.map(({ url }) => url), prefix })));
+  const fates: readonly Fate[] = ['lose', 'lose', 'hold', 'hang', { status: 503, body: '{"error":"etcdserver: request timed out","code":14}' }];
+  let isOver = false;
+  let faults = 0;
+  for (const gateway of gateways) {
+    gateway.fate = (asked) => {
+      if (Math.random() > (isWrite(asked) ? 0.08 : 0.01)) return 'pass';
+      faults++;
+      return fates[Math.floor(Math.random() * fates.length)]!;
+    };
+  }
+  const releasing = (async () => {
+    for (let n = 0; !isOver; n++) {
+      await new Promise((resolve) => setTimeout(resolve, 50));
+      await gateways[n % gateways.length]!.release();
+    }
+    for (const gateway of gateways) await gateway.release();
+  })();
+  const successes: number[] = [];
+  const load = await runLoad(stores, { logins: someLogins(20 * trials), clients: 24, until: () => successes.length >= 600 * trials, successes });
+  isOver = true;
+  await releasing;
+  for (const gateway of gateways) gateway.fate = () => 'pass';
+  assert.deepEqual(findLies(load.history), []);
+  assertExplained(load);
+  t.diagnostic(`${faults} faults; ${describeLoad(load)}`);
+  // What came late has changed nothing that the index of ids would not know of.
+  await assertWhole(cluster, prefix);
+  await Promise.all(stores.map((store) => store.close()));
+});
+
+/** Every user has one id, every id one user, and the counter is above all of them. */
+async function assertWhole(cluster: Cluster, prefix: string): Promise<number> {
+  // In one look, since what a killed service sent may still arrive.
+  const all = [...(await cluster.read(prefix))].map(([key, value]) => [key.slice(prefix.length), value] as const);
+  const under = (name: string): (readonly [string, string])[] => all.filter(([key]) => key.startsWith(name));
+  const records = under('user/').map(([, value]) => JSON.parse(value) as { id: number; login: string });
+  const index = new Map(under('id/').map(([key, login]) => [Number(key.slice(3)), login]));
+  assert.equal(records.length, index.size);
+  for (const { id, login } of records) assert.equal(index.get(id), login);
+  const next = Number(under('next-id')[0]?.[1].split(' ')[0]);
+  assert.ok(records.every(({ id }) => id < next), `an id is not below ${next}`);
+  return records.length;
+}
+
+test(`etcd: services that are killed while they create users leave ids unused, and none used twice, ${trials * 3} times`, { skip }, async (t) => {
+  const { cluster } = await start(t, 0);
+  const prefix = '/killed/';
+  let last = 0;
+  for (let n = 0; n < trials; n++) {
+    const children = await Promise.all([0, 1, 2].map((which) =>
+      startJob({ through: 'store', do: 'create', endpoints: cluster.endpoints, prefix, name: `${n}-${which}`, clients: 16, users: 0 })));
+    for (const child of children) child.send(600);
+    await until(async () => (await cluster.read(`${prefix}user/`)).size > last + 200, 'users');
+    for (const child of children) child.kill('SIGKILL');
+    last = await assertWhole(cluster, prefix);
+  }
+  t.diagnostic(`${last} users`);
 });
 
 test('etcd: without a quorum everything is rejected before etcd itself would say so, nothing succeeds, and it heals by itself', { skip }, async (t) => {
