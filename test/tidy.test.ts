@@ -12,11 +12,9 @@ const linesMax = 400;
 
 /** What an import may reach, from the longest prefix of the importing file that is listed. No rule: itself and errors. */
 const reach: Readonly<Record<string, readonly string[]>> = {
-  'bin/registrar.ts': ['bin/', 'lib/app.ts', 'lib/config.ts', 'lib/errors.ts'],
   'bin/proxy.ts': ['bin/proxy-run.ts', 'bin/terminal.ts', 'lib/errors.ts', 'lib/proxy/', 'lib/session/admin-token.ts'],
   'bin/proxy-run.ts': ['bin/terminal.ts', 'lib/app.ts', 'lib/errors.ts', 'lib/maintenance.ts', 'lib/proxy/'],
   'bin/registrar.ts': ['bin/', 'lib/ops/systemd-notify.ts', 'lib/app.ts', 'lib/config.ts', 'lib/errors.ts'],
-  'bin/': ['bin/terminal.ts', 'lib/maintenance.ts', 'lib/config.ts', 'lib/errors.ts'],
   'bin/systemd.ts': ['lib/ops/systemd-unit.ts', 'lib/config.ts', 'lib/errors.ts'],
   'bin/log-output.ts': ['lib/ops/watch.ts'],
   'bin/bench.ts': ['bin/bench-usage.ts', 'lib/store/cursor.ts', 'test/helper/'],
