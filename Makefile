@@ -5,6 +5,9 @@ ARGS ?=
 HOSTS ?=
 DAYS ?= 825
 CERTS ?= certs
+# Node's own is one less than there are cores; most tests wait for a process or a disk.
+JOBS ?= 3
+TESTS ?=
 
 # Node 22.18 and up run TypeScript as it is; Node 20 does with tsx.
 RUN = $(NODE) $(shell $(NODE) -p 'process.features.typescript ? "" : "--import tsx"')
@@ -54,8 +57,8 @@ cert: ## makes certs/key.pem and cert.pem; more names in HOSTS="…" keep the ke
 $(CERTS)/cert.pem:
 	@$(MAKE) --no-print-directory cert
 
-test: node_modules ## runs the tests
-	@$(NODE) --test
+test: node_modules ## runs the tests, or those in TESTS="file …"; JOBS=3 files at once
+	@$(NODE) --test --test-concurrency=$(JOBS) $(TESTS)
 
 check: types tidy coverage ## types, tidiness, and all tests with the coverage floor
 
@@ -68,7 +71,7 @@ tidy: node_modules
 
 coverage: node_modules
 	@node_modules/.bin/c8 --all --include 'lib/**' --exclude lib/user-store.ts --exclude lib/http/message.ts --exclude 'lib/http/page/**' --check-coverage --lines 95 --branches 95 \
-	  --functions 0 --statements 95 --reporter text --reporter text-summary $(NODE) --test
+	  --functions 0 --statements 95 --reporter text --reporter text-summary $(NODE) --test --test-concurrency=$(JOBS)
 
 crash: node_modules ## kills processes under load, TRIALS=30 times
 	@TRIALS='$(or $(TRIALS),30)' $(RUN) --test test/crash.test.ts
