@@ -69,7 +69,8 @@ test(`overload: at ${times} times what can be hashed, that is still done, and th
   assert.equal(after.status, 201);
   assert.ok(mbMore < 200, `${mbMore} MB`);
   if (!isTrial) return;
-  assert.ok(flood.refusalP99Ms <= 20, `p99 of refusals ${flood.refusalP99Ms} ms`);
+  // 20 ms where the machine is its own; where it is not, what reads have to wait says how busy it is.
+  assert.ok(flood.refusalP99Ms <= Math.max(20, 4 * read.p99Ms), `p99 of refusals ${flood.refusalP99Ms} ms, of reads ${read.p99Ms} ms`);
 
   // And a flood of reads leaves sign-ins their share.
   const change: Job = { url, clients: 8, seconds, steps: [{ method: 'PUT', path: '/user/flooded-', status: 201 }] };
