@@ -9,7 +9,7 @@ import { test } from 'node:test';
 import type { TestContext } from 'node:test';
 import { RegistrarError, createRegistrar } from '../lib/library.ts';
 import { readUsersFile, spawnService } from './helper/service.ts';
-import { root, temporaryDirectory, until, without } from './helper/temporary.ts';
+import { npmEnvironment, root, temporaryDirectory, until, without } from './helper/temporary.ts';
 
 const kdf = 'pbkdf2:sha256:1';
 const password = 'correct horse';
@@ -68,7 +68,7 @@ test('library: an older hash is made anew, a list is left early, and what is ask
 });
 
 function run(program: string, args: readonly string[], cwd: string): string {
-  const env = { ...process.env, NODE_V8_COVERAGE: '', NODE_OPTIONS: '', npm_config_cache: join(cwd, '.npm'), npm_config_update_notifier: 'false' };
+  const env = { ...npmEnvironment(), npm_config_cache: join(cwd, '.npm') };
   const { status, stdout, stderr } = spawnSync(program, args, { cwd, encoding: 'utf8', timeout: 120_000, env });
   assert.equal(status, 0, `${program} ${args.join(' ')}: ${stdout}${stderr}`);
   return stdout;

@@ -39,3 +39,9 @@ export async function until(condition: () => boolean | Promise<boolean>, what: s
     await new Promise((resolve) => setTimeout(resolve, 2));
   }
 }
+
+/** For npm and npx within a test: what an npx that runs the tests themselves was told is not for them, nor is coverage. */
+export function npmEnvironment(): NodeJS.ProcessEnv {
+  const { npm_config_package: _package, npm_config_call: _call, ...env } = process.env;
+  return { ...env, NODE_V8_COVERAGE: '', NODE_OPTIONS: '', npm_config_update_notifier: 'false' };
+}

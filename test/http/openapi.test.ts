@@ -13,7 +13,7 @@ import type { RouteEntry } from '../../lib/http/routes.ts';
 import { resolveReference, schemaProblems } from '../helper/json-schema.ts';
 import { adminToken, cheap, openService } from '../helper/service.ts';
 import type { Answer, AskOptions } from '../helper/service.ts';
-import { loader, root, temporaryDirectory } from '../helper/temporary.ts';
+import { loader, npmEnvironment, root, temporaryDirectory } from '../helper/temporary.ts';
 
 const document = JSON.parse(openApiJson());
 const password = 'correct horse';
@@ -257,7 +257,7 @@ test('openapi: Redocly and Spectral find nothing to say, and do where there is s
   delete rest.paths['/user'].get.responses['200'].description;
   writeFileSync(join(directory, 'bad.json'), JSON.stringify({ ...rest, info }));
   writeFileSync(join(directory, 'rules.yaml'), 'extends: ["spectral:oas"]\n');
-  const env = { ...process.env, REDOCLY_TELEMETRY: 'off', REDOCLY_SUPPRESS_UPDATE_NOTICE: 'true', NODE_V8_COVERAGE: '' };
+  const env = { ...npmEnvironment(), REDOCLY_TELEMETRY: 'off', REDOCLY_SUPPRESS_UPDATE_NOTICE: 'true' };
   const run = (words: readonly string[]) => spawnSync('npx', ['--yes', ...words], { cwd: directory, encoding: 'utf8', timeout: 300_000, env });
   for (const [program, ...words] of [redocly, spectral]) {
     const good = run([program!, ...words, 'good.json']);
