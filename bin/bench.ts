@@ -46,7 +46,8 @@ const change = { method: 'PATCH', path: '/user/user-', status: 200 } as const;
 
 const measures: Readonly<Record<string, (flags: Flags) => Promise<Sides>>> = {
   register,
-  get,
+  get: (flags) => get(flags, 0.65),
+  'get-log': (flags) => get(flags, 0.55, { REGISTRAR_LOG: 'on' }),
   'create-64': async (flags) => {
     const stage = await open(flags);
     const create = (clients: number): Turn => (seconds) => load(stage, clients, seconds, [{ ...put, path: newPath() }]);
@@ -84,8 +85,8 @@ async function register(flags: Flags): Promise<Sides> {
 }
 
 /** Random ones of those whose ids have as many digits, so that all answers are as long as the one of bare Node. */
-async function get(flags: Flags): Promise<Sides> {
-  const stage = await open(flags, flags.users);
+async function get(flags: Flags, mark: number, more: Environment = {}): Promise<Sides> {
+  const stage = await open(flags, flags.users, cheapKdf, more);
   const low = 10 ** Math.floor(Math.log10(flags.users / 2));
   const range = [low, Math.min(flags.users, low * 10 - 1)] as const;
   const answer = await askOnce(stage.service, look.path + low);
@@ -101,7 +102,7 @@ async function get(flags: Flags): Promise<Sides> {
     return figure;
   };
   const end = (): Promise<unknown> => Promise.all([close(stage), stop(bare)]);
-  return { unit: '/s', mark: 0.65, service: readFrom(stage.service), baseline: readFrom(bare), end };
+  return { unit: '/s', mark, service: readFrom(stage.service), baseline: readFrom(bare), end };
 }
 
 /** The same among many and among few. */
@@ -258,7 +259,8 @@ const check = (isRight: boolean, what: string): void => void (isRight || failure
 const ending = new AbortController();
 const directories: string[] = [];
 /** The settings of whoever runs this are not those of what is measured. */
-const env = Object.fromEntries(Object.entries(process.env).filter(([name]) => !name.startsWith('REGISTRAR_')));
+const foreign = Object.entries(process.env).filter(([name]) => !name.startsWith('REGISTRAR_'));
+const env = { ...Object.fromEntries(foreign), REGISTRAR_LOG: 'off' };
 const childOptions = { env, maxBuffer: Infinity, signal: ending.signal, killSignal: 'SIGKILL' } as const;
 const execute = promisify(execFile);
 

@@ -134,10 +134,14 @@ export function said({ stdout, stderr }: ChildProcess, pattern: RegExp): Promise
   stderr?.on('data', (chunk) => (complaint += chunk));
   return new Promise((resolve, reject) => {
     stdout?.once('close', () => setImmediate(() => reject(new Error(`a server ended early: ${complaint.trim()}`))));
-    stdout?.on('data', (chunk) => {
+    const look = (chunk: Buffer): void => {
       const found = pattern.exec((text += chunk))?.[1];
-      if (found !== undefined) resolve(found);
-    });
+      if (found === undefined) return;
+      // What follows is read and dropped: a log, which may be long.
+      stdout?.off('data', look).resume();
+      resolve(found);
+    };
+    stdout?.on('data', look);
   });
 }
 
