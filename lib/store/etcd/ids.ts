@@ -26,7 +26,7 @@ export class Ids {
   #end = 1;
   #block = blockIdsMin;
   #filledAt = -Infinity;
-  #filling: Promise<void> | undefined;
+  #filling: { readonly deadline: number; readonly done: Promise<void> } | undefined;
 
   constructor(client: EtcdClient, keys: Keys) {
     this.#client = client;
@@ -39,8 +39,11 @@ export class Ids {
       const unused = this.#unused.pop();
       if (unused !== undefined) return unused;
       if (this.#next < this.#end) return this.#next++;
-      this.#filling ??= this.#fill(deadline).finally(() => (this.#filling = undefined));
-      await this.#filling;
+      const filling = (this.#filling ??= { deadline, done: this.#fill(deadline).finally(() => (this.#filling = undefined)) });
+      await filling.done.catch((error: unknown) => {
+        // Whoever has more time than the one who asked first asks again.
+        if (filling.deadline >= deadline) throw error;
+      });
     }
   }
 

@@ -8,6 +8,7 @@ import { EtcdUserStore } from '../../../lib/store/etcd/store.ts';
 import { Cluster, newPrefix, withoutEtcd } from '../../helper/etcd-cluster.ts';
 import { decoded, isWrite, startGateway } from '../../helper/gateway.ts';
 import type { Fate, Gateway } from '../../helper/gateway.ts';
+import { until } from '../../helper/temporary.ts';
 import { candidate } from '../../helper/user-store-contract.ts';
 
 const skip = withoutEtcd;
@@ -178,6 +179,19 @@ test('a counter whose answer is lost gives its ids all the same, and wastes none
   const { user } = await store.create(candidate('alice'));
   assert.deepEqual([user.id, lost], [1, 3]);
   assert.equal((await store.create(candidate('bob'))).user.id, 2);
+});
+
+test('who has more time than the one who first asked for ids is not refused with them', { skip }, async (t) => {
+  const { gateway, store } = await open(t);
+  let isCut = true;
+  gateway.fate = ({ body }) => (isCut && decoded(body).includes('/next-id"') ? 'hang' : 'pass');
+  const first = store.create(candidate('alice'));
+  const refused = assert.rejects(first, (error) => error instanceof RegistrarError && error.code === 'unavailable');
+  await until(() => gateway.asked.filter(({ body }) => decoded(body).includes('/next-id"')).length >= 2, 'a second try');
+  const second = store.create(candidate('bob'));
+  await refused;
+  isCut = false;
+  assert.equal((await second).created, true);
 });
 
 test('receipts that somebody removed are made anew, and what is in doubt then is unknown', { skip }, async (t) => {
