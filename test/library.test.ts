@@ -94,7 +94,7 @@ test('library: the package holds what it needs and no more, and README\'s exampl
   const scripts = sources.filter((name) => /\.(?:ts|js)$/.test(name) && !name.startsWith('bin/bench'));
   const expected = [
     ...scripts.map((name) => `dist/${name.replace(/\.ts$/, '.js')}`), ...['library', 'errors', 'user'].map((name) => `dist/lib/${name}.d.ts`),
-    ...sources.filter((name) => /\.(?!ts$|js$)\w+$/.test(name)).map((name) => `dist/${name}`), 'dist/package.json', 'package.json', 'README.md', 'LICENSE',
+    ...sources.filter((name) => /\.(?!ts$|js$)\w+$/.test(name) && !name.endsWith('tsconfig.json')).map((name) => `dist/${name}`), 'dist/package.json', 'package.json', 'README.md', 'LICENSE',
   ];
   assert.deepEqual([...packed].sort(), expected.sort());
   assert.deepEqual(readdirSync(join(project, 'node_modules')).filter((name) => !name.startsWith('.')), ['registrar']);
@@ -125,6 +125,7 @@ export async function first(given: Registrar): Promise<User | FieldError | undef
   const [, url = ''] = /(http:\S+)/.exec(String(line)) ?? [];
   const { login } = (await (await fetch(new URL('/user/alice', url))).json()) as { login: string };
   assert.equal(login, 'alice');
+  for (const path of ['/', '/page/page.js']) assert.equal((await fetch(new URL(path, url))).status, 200, path);
   service.kill('SIGTERM');
   assert.deepEqual(await once(service, 'exit'), [0, null]);
 });
