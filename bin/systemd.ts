@@ -26,7 +26,10 @@ Exit codes: 0 done, 2 usage.
 
 /** What a stop takes above --drain-seconds: 10 s for what is being answered, and the rest. */
 const stopSecondsMore = 20;
-const secret = /TOKEN|PASSWORD|SECRET/;
+const secret = /_TOKEN$|_PASSWORD$/;
+const placed = ['data', 'certs', 'socket'];
+/** Files that a flag names; the unit starts in another directory. */
+const files = ['etcd-ca', 'etcd-cert', 'etcd-key', 'etcd-password-file'];
 
 export async function systemdCommand(args: readonly string[]): Promise<void> {
   const { value: user = 'registrar', rest } = take(args, 'user');
@@ -35,8 +38,12 @@ export async function systemdCommand(args: readonly string[]): Promise<void> {
   const config = parseConfig(rest, { REGISTRAR_DATA: '/var/lib/registrar', REGISTRAR_CERTS: '/etc/registrar', ...env });
   const [data, certs] = [resolve(config.data), resolve(config.certs)];
   const socket = config.socket === undefined ? undefined : resolve(config.socket);
-  const others = ['data', 'certs', 'socket'].reduce((words, flag) => take(words, flag).rest, rest);
-  const places = ['--data', data, '--certs', certs, ...(socket === undefined ? [] : ['--socket', socket])];
+  const named = files.flatMap((flag) => {
+    const file = take(rest, flag).value ?? env[variable(flag)] ?? '';
+    return file === '' ? [] : [`--${flag}`, resolve(file)];
+  });
+  const others = [...placed, ...files].reduce((words, flag) => take(words, flag).rest, rest);
+  const places = ['--data', data, '--certs', certs, ...(socket === undefined ? [] : ['--socket', socket]), ...named];
   const program = fileURLToPath(new URL(import.meta.url.endsWith('.js') ? 'registrar.js' : 'registrar.ts', import.meta.url));
   const variables = Object.entries(env).filter(([name]) => /^REGISTRAR_/.test(name) && !secret.test(name) && !isPlace(name));
   process.stdout.write(systemdUnit({
@@ -54,7 +61,11 @@ export async function systemdCommand(args: readonly string[]): Promise<void> {
 
 /** These are given as flags, absolute. */
 function isPlace(name: string): boolean {
-  return ['REGISTRAR_DATA', 'REGISTRAR_CERTS', 'REGISTRAR_SOCKET'].includes(name);
+  return [...placed, ...files].some((flag) => variable(flag) === name);
+}
+
+function variable(flag: string): string {
+  return `REGISTRAR_${flag.toUpperCase().replaceAll('-', '_')}`;
 }
 
 /** The last value of a flag, and the words without it. */

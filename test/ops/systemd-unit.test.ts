@@ -37,12 +37,13 @@ test('systemd unit: systemd finds nothing wrong with it, and little that it leav
 
 test('systemd unit: it runs what was asked for, with directories that are absolute, and no secret in it', () => {
   const unit = print(['--port', '9443', '--data=data', '--user', 'accounts'], {
-    REGISTRAR_LIMITS: 'off', REGISTRAR_ADMIN_TOKEN: 'a-token-of-many-characters', REGISTRAR_CERTS: 'x',
+    REGISTRAR_LIMITS: 'off', REGISTRAR_PASSWORD_MIN: '15', REGISTRAR_ADMIN_TOKEN: 'a-token-of-many-characters', REGISTRAR_CERTS: 'x',
   });
   const [, command = ''] = /^ExecStart=(.*)$/m.exec(unit) ?? [];
   assert.ok(command.endsWith(`serve --port 9443 --data ${join(root, 'data')} --certs ${join(root, 'x')}`), command);
   assert.match(unit, /^User=accounts$/m);
   assert.match(unit, /^Environment=REGISTRAR_LIMITS=off$/m);
+  assert.match(unit, /^Environment=REGISTRAR_PASSWORD_MIN=15$/m);
   assert.doesNotMatch(unit, /a-token-of|ADMIN_TOKEN|REGISTRAR_CERTS/);
 });
 
