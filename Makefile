@@ -5,9 +5,10 @@ ARGS ?=
 HOSTS ?=
 DAYS ?= 825
 CERTS ?= certs
-# Node's own is one less than there are cores; most tests wait for a process or a disk.
+# Node's own is one less than there are cores; most tests wait for a process or a disk. Named one by one, every file has a
+# process of its own also on Node 20, where `node --test` alone runs all of them in one.
 JOBS ?= 3
-TESTS ?=
+TESTS ?= $(shell find test -name '*.test.ts' | sort)
 
 # Node 22.18 and up run TypeScript as it is; Node 20 does with tsx.
 RUN = $(NODE) $(shell $(NODE) -p 'process.features.typescript ? "" : "--import tsx"')
@@ -58,7 +59,7 @@ $(CERTS)/cert.pem:
 	@$(MAKE) --no-print-directory cert
 
 test: node_modules ## runs the tests, or those in TESTS="file …"; JOBS=3 files at once
-	@$(NODE) --test --test-concurrency=$(JOBS) $(TESTS)
+	@$(RUN) --test --test-concurrency=$(JOBS) $(TESTS)
 
 check: types tidy coverage ## types, tidiness, and all tests with the coverage floor
 
@@ -71,7 +72,7 @@ tidy: node_modules
 
 coverage: node_modules
 	@node_modules/.bin/c8 --all --include 'lib/**' --exclude lib/user-store.ts --exclude lib/http/message.ts --exclude 'lib/http/page/**' --check-coverage --lines 95 --branches 95 \
-	  --functions 0 --statements 95 --reporter text --reporter text-summary $(NODE) --test --test-concurrency=$(JOBS)
+	  --functions 0 --statements 95 --reporter text --reporter text-summary $(RUN) --test --test-concurrency=$(JOBS) $(TESTS)
 
 crash: node_modules ## kills processes under load, TRIALS=30 times
 	@TRIALS='$(or $(TRIALS),30)' $(RUN) --test test/crash.test.ts
