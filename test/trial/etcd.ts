@@ -25,7 +25,7 @@ const end = async (): Promise<void> => {
   process.exit();
 };
 
-const cluster = await Cluster.start({ directory, ports: [2379, 22379, 32379, 2380, 22380, 32380] });
+const cluster = await Cluster.start({ directory, ports: [2379, 22379, 32379, 2380, 22380, 32380], args: ['--auto-compaction-retention', '1h'] });
 process.on('SIGINT', () => void end());
 process.on('SIGTERM', () => void end());
 process.stdout.write(`Three members of etcd keep their data in ${directory}${kept === undefined ? ', which goes with them' : ''}. Try:\n\n`);
