@@ -51,9 +51,12 @@ export async function freePorts(count: number): Promise<number[]> {
   return ports;
 }
 
+/** A process that ends before it has stopped its clusters leaves nothing either. */
 const running = new Set<ChildProcess>();
+const directories = new Set<string>();
 process.once('exit', () => {
   for (const child of running) child.kill('SIGKILL');
+  for (const directory of directories) rmSync(directory, { recursive: true, force: true, maxRetries: 5 });
 });
 
 export class Cluster {
@@ -70,6 +73,7 @@ export class Cluster {
   /** Starts it and waits until it has a leader. `stop` it. */
   static async start(options: ClusterOptions = {}): Promise<Cluster> {
     const directory = options.directory ?? mkdtempSync(join(tmpdir(), 'registrar-etcd-'));
+    if (options.directory === undefined) directories.add(directory);
     const count = options.members ?? 3;
     const ports = options.ports ?? (await freePorts(count * 2));
     const scheme = options.tls === undefined ? 'http' : 'https';
@@ -91,7 +95,9 @@ export class Cluster {
   /** Kills all members and removes what they kept. */
   async stop(): Promise<void> {
     await Promise.all(this.members.map((member) => this.kill(member)));
-    if (this.#options.directory === undefined) rmSync(this.directory, { recursive: true, force: true, maxRetries: 5 });
+    if (this.#options.directory !== undefined) return;
+    rmSync(this.directory, { recursive: true, force: true, maxRetries: 5 });
+    directories.delete(this.directory);
   }
 
   get endpoints(): string[] {
