@@ -29,7 +29,7 @@ export type ErrorCode =
   | 'outcome-unknown' //        the write may or may not have happened
   | 'storage-full'
   // What an operator must mend.
-  | 'unavailable' //            the store has failed and the process is ending
+  | 'unavailable' //            the store has failed, and with a file the process is ending; or no cluster answers
   | 'corrupt' //                the file does not say what was written to it
   | 'cannot-start'
   | 'usage' //                  flags, variables, arguments
