@@ -81,7 +81,7 @@ function install(t: TestContext): { project: string; packed: string[] } {
     cpSync(join(root, name), join(copy, name), { recursive: true, preserveTimestamps: true });
   }
   symlinkSync(join(root, 'node_modules'), join(copy, 'node_modules'));
-  const [{ filename, files }] = JSON.parse(run('npm', ['pack', '--json', '--silent'], copy).replace(/^[^[]*/, ''));
+  const [{ filename, files }] = JSON.parse(run('npm', ['pack', '--json', '--silent'], copy).replace(/^[^]*?^(?=\[$)/m, ''));
   const project = temporaryDirectory(t);
   writeFileSync(join(project, 'package.json'), '{"name":"somebody","version":"1.0.0","type":"module"}\n');
   run('npm', ['install', '--offline', '--no-audit', '--no-fund', join(copy, filename)], project);
