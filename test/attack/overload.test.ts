@@ -14,7 +14,7 @@ import { spawnService } from '../helper/service.ts';
 import { loader, root, temporaryDirectory } from '../helper/temporary.ts';
 
 /** Each of the parts. */
-const seconds = Number(process.env.SECONDS ?? 8);
+const seconds = Number(process.env.SECONDS ?? 4);
 const isTrial = process.env.SECONDS !== undefined;
 /** In front of what the machine can hash a second. */
 const times = 10;

@@ -7,7 +7,7 @@ import { nothing, scenarios } from '../../helper/scenario.ts';
 import type { Operation } from '../../helper/scenario.ts';
 
 /** More of them with `make faults TRIALS=20000`. */
-const trials = Number(process.env.TRIALS ?? 600);
+const trials = Number(process.env.TRIALS ?? 400);
 const seed = Number(process.env.SEED ?? Date.now() % 1e9);
 
 /** A part of the states comes from crashes of the recovery from a crash, and from crashes of that. */
