@@ -8,8 +8,9 @@ export const usage = `Usage: make bench ARGS="[flags]"    Measures the service a
   --only get,start   some of: register, get, get-log, create-64, create-many,
                      get-many, change-many, delete-many, page-many, get-p99,
                      sign-in-flood, basic, open, memory, export, start,
-                     take-over; and only if named: etcd-find, etcd-create,
-                     etcd-create-2, etcd-create-3, on a cluster of three here
+                     take-over, etcd-find, etcd-create, etcd-create-2,
+                     etcd-create-3; all but the last four if it is left out
+  --etcd             those four: services on an etcd cluster of three here
   --data /tmp        where the stores are made, and removed at the end: what a write costs depends on the disk
   --certs certs      the directory of cert.pem and key.pem, made by: make cert
   --help

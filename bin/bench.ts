@@ -348,8 +348,10 @@ function tell(progress: string): void {
 function parseFlags(args: readonly string[]) {
   const flag = (value: string) => ({ type: 'string', default: value }) as const;
   const turns = { rounds: flag('5'), seconds: flag('4'), users: flag('1000000') };
-  const options = { ...turns, only: flag(usual.join()), data: flag(tmpdir()), certs: flag('certs'), help: { type: 'boolean' } } as const;
-  const { rounds, seconds, users, only, data, certs, help } = parseArgs({ args: [...args], options }).values;
+  const switches = { etcd: { type: 'boolean' }, help: { type: 'boolean' } } as const;
+  const options = { ...turns, only: { type: 'string' }, data: flag(tmpdir()), certs: flag('certs'), ...switches } as const;
+  const { rounds, seconds, users, etcd, data, certs, help, ...rest } = parseArgs({ args: [...args], options }).values;
+  const only = rest.only ?? (etcd === true ? Object.keys(etcdMeasures) : usual).join();
   const isSound = /^[1-9]\d{0,3} (?:0\.[1-9]|[1-9]\d{0,3}) [1-9]\d{3,7}$/.test(`${rounds} ${seconds} ${users}`);
   if (!isSound) throw new RangeError('--rounds and --seconds take 1 to 9999, --seconds also 0.1 to 0.9, --users 1000 to 99999999');
   if (!only.split(',').every((of) => names.includes(of))) throw new RangeError(`--only takes some of ${names.join()}`);
