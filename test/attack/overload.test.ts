@@ -72,12 +72,13 @@ test(`overload: at ${times} times what can be hashed, that is still done, and th
   // 20 ms where the machine is its own; where it is not, what reads have to wait says how busy it is.
   assert.ok(flood.refusalP99Ms <= Math.max(20, 4 * read.p99Ms), `p99 of refusals ${flood.refusalP99Ms} ms, of reads ${read.p99Ms} ms`);
 
-  // And a flood of reads leaves sign-ins their share.
+  // And a flood of reads leaves sign-ins their share. Three threads that never wait are on two cores here, the flood's own among
+  // them, so a third of the peak is what the one worker at normal priority can have; what is left beside wrk, `make bench` says.
   const change: Job = { url, clients: 8, seconds, steps: [{ method: 'PUT', path: '/user/flooded-', status: 201 }] };
   const [flooded] = await Promise.all([
     run<Loaded>('bin/bench.ts', 'role:load', JSON.stringify(change)),
     reads({ clients: 64, steps: [{ method: 'GET', path: '/user/user-', status: 200, range: [1, users], isRandom: true }] }),
   ]);
   console.error(`# hashes under a flood of reads: ${flooded.value.toFixed(1)} a second: ${(flooded.value / peak.value).toFixed(2)} of the peak`);
-  assert.ok(flooded.value / peak.value >= 0.4, `${flooded.value} of ${peak.value} hashes a second`);
+  assert.ok(flooded.value / peak.value >= 0.25, `${flooded.value} of ${peak.value} hashes a second`);
 });
