@@ -63,8 +63,10 @@ test(`overload: at ${times} times what can be hashed, that is still done, and th
   assert.deepEqual(read.wrong, []);
   assert.ok(flood.refused > 0, 'none was refused');
   assert.equal(flood.withoutRetryAfter, 0);
-  // Those that were half done when it ended are in neither.
-  assert.ok(flood.donePerSecond * seconds + availableParallelism() + 1 >= 0.7 * peak.value * seconds, `goodput ${goodput} of the peak`);
+  // Those that were half done when it ended are in neither. Among the other tests the peak may have been measured beside one that
+  // waits, and the flood beside one that does not; a queue that collapses has next to nothing.
+  const share = isTrial ? 0.9 : 0.35;
+  assert.ok(flood.donePerSecond * seconds + availableParallelism() + 1 >= share * peak.value * seconds, `goodput ${goodput} of the peak`);
   assert.ok(flood.comings.length === 5, 'whoever comes again when told gets in');
   assert.equal(after.status, 201);
   assert.ok(mbMore < 200, `${mbMore} MB`);
