@@ -1,6 +1,5 @@
 /** Wiring: config -> store, hasher, registry, handler, server. The only file that knows all the parts. */
 
-import { readFileSync } from 'node:fs';
 import { availableParallelism } from 'node:os';
 import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
@@ -18,14 +17,13 @@ import { Limits } from './http/limits.ts';
 import { opsRoutes } from './http/ops-routes.ts';
 import { routes } from './http/routes.ts';
 import { HttpServer } from './http/server.ts';
+import { openPolicy, reportWeakness } from './open-policy.ts';
 import { openStore } from './open-store.ts';
 import type { Check } from './ops/health.ts';
 import type { Sources } from './ops/service-metrics.ts';
 import { Watch } from './ops/watch.ts';
 import type { Output } from './ops/watch.ts';
 import { Hasher } from './password/hasher.ts';
-import { formatKdf, weakness } from './password/kdf.ts';
-import { parseCommonPasswords } from './password-policy.ts';
 import { Registry } from './registry.ts';
 import { AdminToken, adminTokenName } from './session/admin-token.ts';
 import { Sessions } from './session/sessions.ts';
@@ -75,10 +73,7 @@ export async function openApp(config: Config, { report: tell, onFailed: fail, ou
   if (certificate !== undefined && certificate.daysLeft < daysLeftMin) {
     report(`The certificate ${certificate.daysLeft < 0 ? 'has expired' : `expires in ${certificate.daysLeft} days`}: make cert FORCE=1`);
   }
-  const advised = weakness(config.kdf);
-  if (advised !== undefined) {
-    report(`WARNING: --kdf ${formatKdf(config.kdf)} makes passwords cheap to guess: OWASP advises ${advised} iterations or more`);
-  }
+  reportWeakness(config.kdf, report);
   if (config.isPlain && config.socket === undefined && !isLoopback(config.host)) {
     report(`WARNING: --http on ${config.host}: whoever is on the way reads every password; serve HTTPS, or a proxy on this machine`);
   }
@@ -191,13 +186,8 @@ async function openParts(config: Config, { report, onFailed }: AppOptions, { ser
     queueMax: config.hashQueueMax,
     onHash: service.onHash,
   });
-  const policy = {
-    codePointsMin: config.passwordCodePointsMin,
-    codePointsMax: config.passwordCodePointsMax,
-    common: parseCommonPasswords(readFileSync(new URL('./password/common-passwords.txt', import.meta.url), 'utf8')),
-  };
   return {
-    registry: new Registry({ store, hasher, policy, now }),
+    registry: new Registry({ store, hasher, policy: openPolicy(config), now }),
     sessions,
     where,
     facts: { hashQueue: () => hasher, store: facts },

@@ -1,14 +1,13 @@
 /** Users in from elsewhere, and out: wiring for the commands import and export, which run beside the services. */
 
-import { existsSync, readFileSync, statSync } from 'node:fs';
+import { existsSync, statSync } from 'node:fs';
 import { availableParallelism } from 'node:os';
 import { join } from 'node:path';
 import type { ExportConfig, ImportConfig } from './command-config.ts';
 import { RegistrarError } from './errors.ts';
+import { openPolicy, reportWeakness } from './open-policy.ts';
 import { openStore, requireUsers } from './open-store.ts';
 import { Hasher } from './password/hasher.ts';
-import { formatKdf, weakness } from './password/kdf.ts';
-import { parseCommonPasswords } from './password-policy.ts';
 import { MemoryUserStore } from './store/memory.ts';
 import { exportText } from './transfer/export.ts';
 import { importLines } from './transfer/import.ts';
@@ -27,20 +26,12 @@ export interface ImportParts {
 
 /** Takes users in, with a result for each line. Rejects as `openApp` does, and with what reading the input does. */
 export async function* importUsers(config: ImportConfig, { input, report, signal }: ImportParts): AsyncGenerator<readonly ImportResult[]> {
-  const advised = config.isDryRun ? undefined : weakness(config.kdf);
-  if (advised !== undefined) {
-    report(`WARNING: --kdf ${formatKdf(config.kdf)} makes passwords cheap to guess: OWASP advises ${advised} iterations or more`);
-  }
+  if (!config.isDryRun) reportWeakness(config.kdf, report);
   const store = await openForImport(config, report);
   const hasher = new Hasher({ kdf: config.kdf, workers: availableParallelism(), waitMsMax: Infinity, queueMax: config.hashQueueMax });
   try {
     const { from, isDryRun } = config;
-    const policy = {
-      codePointsMin: config.passwordCodePointsMin,
-      codePointsMax: config.passwordCodePointsMax,
-      common: parseCommonPasswords(readFileSync(new URL('./password/common-passwords.txt', import.meta.url), 'utf8')),
-    };
-    yield* importLines(input, { store, hasher, policy, now, from, isDryRun, signal });
+    yield* importLines(input, { store, hasher, policy: openPolicy(config), now, from, isDryRun, signal });
   } finally {
     await hasher.close();
     await store.close();

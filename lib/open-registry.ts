@@ -3,16 +3,15 @@
  * beside any number of services on the same directory. Nothing is hashed, and no worker is started, before it has to be.
  */
 
-import { readFileSync } from 'node:fs';
 import { availableParallelism } from 'node:os';
 import type { StoreConfig } from './config.ts';
 import { RegistrarError } from './errors.ts';
+import { openPolicy } from './open-policy.ts';
 import { openStore, requireUsers } from './open-store.ts';
 import { Hasher } from './password/hasher.ts';
 import type { HasherOptions } from './password/hasher.ts';
 import { formatKdf } from './password/kdf.ts';
 import type { Kdf } from './password/kdf.ts';
-import { parseCommonPasswords } from './password-policy.ts';
 import { Registry } from './registry.ts';
 import type { PasswordHasher } from './registry.ts';
 
@@ -40,18 +39,13 @@ export interface OpenRegistry {
 
 /** Rejects with `cannot-start`, `corrupt` or `busy`; with `cannot-start` too where there is no file and none may be made. */
 export async function openRegistry(options: OpenRegistryOptions): Promise<OpenRegistry> {
-  const { kdf, passwordCodePointsMin, passwordCodePointsMax, report = () => undefined, onFailed } = options;
+  const { kdf, report = () => undefined, onFailed } = options;
   if (!options.mayMake) requireUsers(options);
   const { store } = await openStore(options, { report, ...(onFailed === undefined ? {} : { onFailed }) });
   const { hashWaitMsMax: waitMsMax, hashQueueMax: queueMax, isRehashing } = options;
   const hasher = new LateHasher({ kdf, workers: availableParallelism(), waitMsMax, queueMax }, isRehashing);
-  const policy = {
-    codePointsMin: passwordCodePointsMin,
-    codePointsMax: passwordCodePointsMax,
-    common: parseCommonPasswords(readFileSync(new URL('./password/common-passwords.txt', import.meta.url), 'utf8')),
-  };
   return {
-    registry: new Registry({ store, hasher, policy, now }),
+    registry: new Registry({ store, hasher, policy: openPolicy(options), now }),
     close: async () => {
       await hasher.close();
       await store.close();

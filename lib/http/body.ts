@@ -6,7 +6,7 @@
 import type { IncomingMessage } from 'node:http';
 import { RegistrarError } from '../errors.ts';
 import type { FieldError } from '../errors.ts';
-import { repeatedField } from '../json.ts';
+import { parseObject } from '../json.ts';
 import type { FieldTable, FieldValues } from './message.ts';
 
 /** A login and a password of the greatest length, every character escaped twice over, are below 8 KB. */
@@ -72,22 +72,10 @@ function decode(bytes: Buffer): string {
 
 function parse(text: string, names: readonly string[]): Record<string, unknown> {
   const example = `Send an object as {${names.map((name) => `"${name}":"…"`).join(',')}}`;
-  let value: unknown;
-  try {
-    value = JSON.parse(text);
-  } catch (error) {
-    if (!(error instanceof SyntaxError)) throw error;
-    // The engine's message quotes the text; only the place is taken from it.
-    const [, position] = /at position (\d+)/.exec(error.message) ?? [];
-    const where = text.trim() === '' ? 'is empty' : `is not JSON${position === undefined ? '' : ` at character ${position}`}`;
-    throw new RegistrarError('malformed', `The body ${where}. ${example}`);
-  }
-  if (typeof value !== 'object' || value === null || Array.isArray(value)) {
-    throw new RegistrarError('malformed', `The body is JSON, but no object. ${example}`);
-  }
-  const repeated = repeatedField(text);
-  if (repeated !== undefined) throw new RegistrarError('malformed', 'The body has a field twice: send it once');
-  return value as Record<string, unknown>;
+  const parsed = parseObject(text);
+  if ('fields' in parsed) return parsed.fields;
+  if (parsed.flaw === 'repeated') throw new RegistrarError('malformed', `The body ${parsed.problem}: send it once`);
+  throw new RegistrarError('malformed', `The body ${text.trim() === '' ? 'is empty' : parsed.problem}. ${example}`);
 }
 
 function pick<Name extends string>(value: Record<string, unknown>, fields: FieldTable<Name>): FieldValues<Name> {

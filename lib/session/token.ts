@@ -32,9 +32,6 @@ export interface Claims {
   readonly exp: number;
 }
 
-/** How long a token is good for. */
-export const tokenSeconds = 3600;
-
 /** A login of 64 characters of four bytes and a long issuer take less than half of it. */
 const lengthMax = 2048;
 /** Machines of a cluster have clocks of their own. */

@@ -9,7 +9,7 @@
  * `registered` may stand in each of them.
  */
 
-import { repeatedField } from '../json.ts';
+import { parseObject } from '../json.ts';
 import { looksLikeHash, parseForeignHash } from '../password/foreign-hash.ts';
 import type { ForeignFormat } from '../password/foreign-hash.ts';
 import { credentialProblem, iterationsMax, parseStoredKdf } from '../password/kdf.ts';
@@ -54,8 +54,9 @@ export interface LineRules {
 
 /** Who comes with this line, or the first rule that it breaks. */
 export function parseNewcomer(text: string, { from, policy }: LineRules): Newcomer | { readonly problem: string } {
-  const value = parseObject(text);
-  if (typeof value === 'string') return { problem: value };
+  const object = parseObject(text);
+  if ('problem' in object) return { problem: `It ${object.problem}` };
+  const value = object.fields;
   if (value.format === 'registrar-users') return { problem: "It is from a users' file: import what registrar export makes of that" };
   const isHashed = from === undefined && Object.hasOwn(value, 'kdf');
   const wrong = shapeProblem(value, isHashed ? hashedFields : clearFields);
@@ -90,36 +91,6 @@ export function parseNewcomer(text: string, { from, policy }: LineRules): Newcom
     ...(changed === undefined ? {} : { changed }), ...(key === undefined ? {} : { key }),
   };
 }
-
-function parseObject(text: string): Record<string, unknown> | string {
-  let value: unknown;
-  try {
-    value = JSON.parse(text);
-  } catch (error) {
-    if (!(error instanceof SyntaxError)) throw error;
-    // The engine's message quotes the text; only the place is taken from it.
-    const [, position] = /at position (\d+)/.exec(error.message) ?? [];
-    return `It is not JSON${position === undefined ? '' : ` at character ${position}`}`;
-  }
-  if (typeof value !== 'object' || value === null || Array.isArray(value)) return 'It is JSON, but no object';
-  const fields = value as Record<string, unknown>;
-  return hasAllQuotes(text, fields) || repeatedField(text) === undefined ? fields : 'It has a field twice';
-}
-
-/**
- * Whether the text has no more quotes than its fields have. One that is there twice has more, and so has what is escaped
- * or nested: then it takes a closer look.
- */
-function hasAllQuotes(text: string, fields: Record<string, unknown>): boolean {
-  let quotes = 0;
-  for (const name in fields) quotes += typeof fields[name] === 'string' ? 4 : 2;
-  for (let at = 0; at < text.length; at++) {
-    if (text.charCodeAt(at) === quote) quotes--;
-  }
-  return quotes === 0;
-}
-
-const quote = 0x22;
 
 function shapeProblem(value: Record<string, unknown>, fields: Fields): string | undefined {
   for (const name of ['login', 'password']) if (!Object.hasOwn(value, name)) return `"${name}" is missing`;

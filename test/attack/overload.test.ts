@@ -1,8 +1,6 @@
 /** More passwords to hash than the cores can: what can be done is done, the rest is refused at once, and reads go on. */
 
 import assert from 'node:assert/strict';
-import { spawn } from 'node:child_process';
-import { once } from 'node:events';
 import { readFileSync } from 'node:fs';
 import { availableParallelism } from 'node:os';
 import { join } from 'node:path';
@@ -11,7 +9,7 @@ import { fill, filledPassword } from '../helper/load.ts';
 import type { Job, Loaded } from '../helper/load.ts';
 import type { OverloadFigures, OverloadJob } from '../helper/overload-load.ts';
 import { spawnService } from '../helper/service.ts';
-import { loader, root, temporaryDirectory } from '../helper/temporary.ts';
+import { runScript, temporaryDirectory } from '../helper/temporary.ts';
 
 /** Each of the parts. */
 const seconds = Number(process.env.SECONDS ?? 4);
@@ -19,16 +17,6 @@ const isTrial = process.env.SECONDS !== undefined;
 /** In front of what the machine can hash a second. */
 const times = 10;
 const users = 2_000;
-
-async function run<T>(file: string, ...args: string[]): Promise<T> {
-  const child = spawn(process.execPath, [...loader, file, ...args], { cwd: root });
-  let [printed, said] = ['', ''];
-  child.stdout.on('data', (chunk) => (printed += chunk));
-  child.stderr.on('data', (chunk) => (said += chunk));
-  const [code] = await once(child, 'close');
-  assert.equal(code, 0, said);
-  return JSON.parse(printed);
-}
 
 test(`overload: at ${times} times what can be hashed, that is still done, and the rest is refused with when to come again`, { skip: process.platform !== 'linux' && 'it reads /proc' }, async (t) => {
   const data = temporaryDirectory(t);
@@ -40,15 +28,15 @@ test(`overload: at ${times} times what can be hashed, that is still done, and th
   let parts = 0;
   const load = (rate: number, obedient: number): Promise<OverloadFigures> => {
     const job: OverloadJob = { url, rate, seconds, signIns, prefix: `new-${parts++}-`, obedient };
-    return run('test/helper/overload-load.ts', JSON.stringify(job));
+    return runScript('test/helper/overload-load.ts', JSON.stringify(job));
   };
   const reads = (job: Partial<Job>): Promise<Loaded> => {
     const whole: Job = { url, clients: 2, seconds, steps: [{ method: 'GET', path: '/user/user-', status: 200, range: [1, users], isRandom: true, thinkMs: 20 }], ...job };
-    return run('bin/bench.ts', 'role:load', JSON.stringify(whole));
+    return runScript('bin/bench.ts', 'role:load', JSON.stringify(whole));
   };
   // What the cores can do: as many at a time as are never refused, one behind the other.
   const idle = await reads({});
-  const peak = await run<Loaded>('bin/bench.ts', 'role:load', JSON.stringify({ url, clients: 8, seconds, steps: [{ method: 'PUT', path: '/user/peak-', status: 201 }] } satisfies Job));
+  const peak = await runScript<Loaded>('bin/bench.ts', 'role:load', JSON.stringify({ url, clients: 8, seconds, steps: [{ method: 'PUT', path: '/user/peak-', status: 201 }] } satisfies Job));
   assert.deepEqual(peak.wrong, []);
   // Long enough before it counts for the queue to be full.
   const mbBefore = residentMb();
@@ -78,7 +66,7 @@ test(`overload: at ${times} times what can be hashed, that is still done, and th
   // them, so a third of the peak is what the one worker at normal priority can have; what is left beside wrk, `make bench` says.
   const change: Job = { url, clients: 8, seconds, steps: [{ method: 'PUT', path: '/user/flooded-', status: 201 }] };
   const [flooded] = await Promise.all([
-    run<Loaded>('bin/bench.ts', 'role:load', JSON.stringify(change)),
+    runScript<Loaded>('bin/bench.ts', 'role:load', JSON.stringify(change)),
     reads({ clients: 64, steps: [{ method: 'GET', path: '/user/user-', status: 200, range: [1, users], isRandom: true }] }),
   ]);
   console.error(`# hashes under a flood of reads: ${flooded.value.toFixed(1)} a second: ${(flooded.value / peak.value).toFixed(2)} of the peak`);

@@ -1,7 +1,6 @@
 /** Connections that stall, in every way there is, and more of them than are let in: others are served meanwhile. */
 
 import assert from 'node:assert/strict';
-import { spawn } from 'node:child_process';
 import { once } from 'node:events';
 import { readFileSync, readdirSync } from 'node:fs';
 import { connect as connectPlain } from 'node:net';
@@ -14,7 +13,7 @@ import { HttpServer } from '../../lib/http/server.ts';
 import { fill } from '../helper/load.ts';
 import type { Job, Loaded } from '../helper/load.ts';
 import { spawnService } from '../helper/service.ts';
-import { loader, root, temporaryDirectory, until } from '../helper/temporary.ts';
+import { runScript, temporaryDirectory, until } from '../helper/temporary.ts';
 
 const connections = Number(process.env.CONNECTIONS ?? 200);
 /** So that the answer does not fit into what the kernel keeps for the two of them. */
@@ -22,17 +21,6 @@ const users = 150_000;
 const isTrial = process.env.CONNECTIONS !== undefined;
 /** On a machine that does this and nothing else. */
 const closedWithinMs = isTrial ? 15_000 : 40_000;
-
-/** In a process of its own. */
-async function runLoad(job: Job): Promise<Loaded> {
-  const child = spawn(process.execPath, [...loader, 'bin/bench.ts', 'role:load', JSON.stringify(job)], { cwd: root });
-  let [printed, said] = ['', ''];
-  child.stdout.on('data', (chunk) => (printed += chunk));
-  child.stderr.on('data', (chunk) => (said += chunk));
-  const [code] = await once(child, 'close');
-  assert.equal(code, 0, said);
-  return JSON.parse(printed);
-}
 
 function open(port: number, isSecure: boolean): Promise<Socket> {
   const socket = isSecure ? connect({ port, host: '127.0.0.1', rejectUnauthorized: false }) : connectPlain(port, '127.0.0.1');
@@ -56,7 +44,7 @@ test(`stall: ${connections} connections that stall are closed, and others are se
   const openFiles = (): number => readdirSync(`/proc/${service.child.pid}/fd`).length;
   const residentMb = (): number => Number(/VmRSS:\s+(\d+)/.exec(readFileSync(`/proc/${service.child.pid}/status`, 'latin1'))?.[1]) / 1024;
   const others = (seconds: number): Promise<Loaded> =>
-    runLoad({ url: service.url, clients: 4, seconds, steps: [{ method: 'GET', path: '/user/user-', status: 200, range: [1, users], isRandom: true, thinkMs: 10 }] });
+    runScript('bin/bench.ts', 'role:load', JSON.stringify({ url: service.url, clients: 4, seconds, steps: [{ method: 'GET', path: '/user/user-', status: 200, range: [1, users], isRandom: true, thinkMs: 10 }] } satisfies Job));
   const alone = await others(3);
   assert.deepEqual(alone.wrong, []);
   const [filesBefore, mbBefore] = [openFiles(), residentMb()];

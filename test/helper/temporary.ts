@@ -1,6 +1,8 @@
 /** Directories that go with their test, and what the tests find on this machine. */
 
-import { execFileSync, spawnSync } from 'node:child_process';
+import assert from 'node:assert/strict';
+import { execFileSync, spawn, spawnSync } from 'node:child_process';
+import { once } from 'node:events';
 import { mkdtempSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
@@ -30,6 +32,17 @@ export function makeCertificate(directory: string): void {
 /** What comes before a TypeScript file on the command line: nothing where Node reads it itself. */
 export const loader: readonly string[] =
   'typescript' in process.features && process.features.typescript ? [] : ['--import', 'tsx'];
+
+/** What a script of ours prints, as JSON, run in a process of its own. */
+export async function runScript<T>(file: string, ...args: string[]): Promise<T> {
+  const child = spawn(process.execPath, [...loader, file, ...args], { cwd: root });
+  let [printed, said] = ['', ''];
+  child.stdout.on('data', (chunk) => (printed += chunk));
+  child.stderr.on('data', (chunk) => (said += chunk));
+  const [code] = await once(child, 'close');
+  assert.equal(code, 0, said);
+  return JSON.parse(printed);
+}
 
 /** Resolves when `condition` holds; rejects after `ms`, which only a failing test takes. */
 export async function until(condition: () => boolean | Promise<boolean>, what: string, ms = 20_000): Promise<void> {

@@ -1,11 +1,11 @@
 import assert from 'node:assert/strict';
 import { createHmac, generateKeyPairSync, randomInt, sign } from 'node:crypto';
 import { test } from 'node:test';
-import { signToken, tokenSeconds, verifyToken } from '../../lib/session/token.ts';
+import { signToken, verifyToken } from '../../lib/session/token.ts';
 
 const now = new Date('2026-11-22T15:00:00Z');
 const iat = now.getTime() / 1000;
-const claims = { iss: 'https://localhost:8443', sub: '17', preferred_username: 'алиса', version: 3, iat, exp: iat + tokenSeconds };
+const claims = { iss: 'https://localhost:8443', sub: '17', preferred_username: 'алиса', version: 3, iat, exp: iat + 3600 };
 const key = { kid: 'k1', ...generateKeyPairSync('ed25519') };
 const keys = { find: (kid: string) => (kid === 'k1' ? key : undefined) };
 const at = { now, issuer: claims.iss };
