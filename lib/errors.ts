@@ -12,6 +12,8 @@ export type ErrorCode =
   | 'forbidden' //              not from this client, not this way
   | 'rate-limited' //           too often from this client, for this login, or in all
   | 'wrong-password' //         the current password given with a change is not the user's
+  | 'disabled' //               the password is right, and the account is disabled
+  | 'invalid-link' //           the token of a password link is forged, used, void or expired
   | 'not-found'
   | 'method-not-allowed'
   | 'taken' //                  the login belongs to somebody
@@ -71,7 +73,7 @@ export class RegistrarError extends Error {
   /** @param detail says for a person what was attempted and what is the case; it holds no secret. */
   constructor(code: ErrorCode, detail: string, options: RegistrarErrorOptions = {}) {
     const { stackTraceLimit } = Error;
-    // A refusal says where by what it says, and its stack, which nobody sees, costs as much as a read.
+    // The stack of a refusal is never printed, and costs as much as a read.
     if (refusals.has(code)) Error.stackTraceLimit = 0;
     super(detail, options.cause === undefined ? undefined : { cause: options.cause });
     Error.stackTraceLimit = stackTraceLimit;
@@ -84,6 +86,11 @@ export class RegistrarError extends Error {
   get detail(): string {
     return this.message;
   }
+}
+
+/** Whether it is an error of this product with that code. */
+export function hasCode(error: unknown, code: ErrorCode): error is RegistrarError {
+  return error instanceof RegistrarError && error.code === code;
 }
 
 /** The `code` of a Node system error ("ENOENT"), or undefined for anything else. */

@@ -13,7 +13,7 @@ export function parseObject(text: string): ParsedObject {
     if (!(error instanceof SyntaxError)) throw error;
     // The engine's message quotes the text; only the place is taken from it.
     const [, position] = /at position (\d+)/.exec(error.message) ?? [];
-    return { flaw: 'syntax', problem: `is not JSON${position === undefined ? '' : ` at character ${position}`}` };
+    return { flaw: 'syntax', problem: `is not JSON${position === undefined ? '' : ` at character ${Number(position) + 1}`}` };
   }
   if (typeof value !== 'object' || value === null || Array.isArray(value)) return { flaw: 'no-object', problem: 'is JSON, but no object' };
   const fields = value as Record<string, unknown>;

@@ -1,13 +1,15 @@
 /**
- * Registrar as a library: the users of a data directory in a process of one's own, beside services on the same directory
- * or without any. What is exported here is all that a program can count on; HTTP is the service's.
+ * Registrar as a library: opens the users of a data directory in a program, beside services on the same directory or without any.
+ * These exports are the whole public API of the package. It serves no HTTP.
  */
 
-import { configOfLibrary } from './command-config.ts';
+import { flags, parseCommandLine } from './config.ts';
 import { RegistrarError } from './errors.ts';
 import type { ErrorCode, FieldError } from './errors.ts';
-import { openRegistry } from './open-registry.ts';
-import type { OpenRegistry } from './open-registry.ts';
+import { readValue } from './flags.ts';
+import type { Flag } from './flags.ts';
+import { openUsers } from './open.ts';
+import type { OpenedUsers } from './open.ts';
 import { publicUser } from './user.ts';
 import type { User } from './user.ts';
 
@@ -15,74 +17,84 @@ export { RegistrarError };
 export type { ErrorCode, FieldError, User };
 
 export interface RegistrarOptions {
-  /** The directory of the users' file; both are made if they are not there. */
+  /** The directory of the users file. Both are created if they do not exist. */
   readonly data: string;
-  /** How new passwords are hashed: `pbkdf2:sha256:600000` by default. A user who shows an older one's password gets this. */
+  /** How new passwords are hashed: `pbkdf2:sha256:600000` by default. Other hashes are renewed when their password is verified. */
   readonly kdf?: string;
   /** Characters that a new password needs: 8 by default, at most 64. */
   readonly passwordMin?: number;
   /** One line for the operator's log. */
   readonly report?: (line: string) => void;
-  /** The disk has failed while it was written to: every call is refused from now on, and the process should end. */
+  /** A write to the disk has failed: every later call is rejected, and the process should end. */
   readonly onFailed?: (error: RegistrarError) => void;
 }
 
 export interface NewUser {
   readonly login: string;
   readonly password: string;
-  /** Of a request that may be repeated: with the same key and password it resolves with the same user. */
+  /** Whether the login may be a reserved one, such as `admin` or `postmaster`: an administrator asks for it. */
+  readonly isReservedAllowed?: boolean;
+  /** Makes a repeat safe: with the same key and password it resolves with the same user. */
   readonly key?: string;
 }
 
 export interface NewPassword {
   readonly password: string;
-  /** The password until now, if it has to be right for the change to happen. */
+  /** The old password. If it is given and wrong, nothing is changed. */
   readonly current?: string;
 }
 
 /**
- * Whatever it cannot do is a RegistrarError whose `code` says why. Besides what is said below, any call may reject with
- * `busy`, `corrupt`, `unavailable`, those that hash with `overloaded`, and those that write with `storage-full` (nothing
- * was changed) and `outcome-unknown`. What has resolved is on the disk.
+ * A call that fails rejects with a RegistrarError, whose `code` names the reason. Besides the codes below, any call may reject
+ * with `busy`, `corrupt` or `unavailable`, one that hashes with `overloaded`, and one that writes with `storage-full` (nothing
+ * was changed) or `outcome-unknown`. A write that has resolved is on the disk.
  */
 export interface Registrar {
-  /** Rejects with `invalid`, whose `fields` name every rule that is broken, `taken`, or `key-reused`. */
+  /** Rejects with `invalid`, whose `fields` name each broken rule, with `taken`, or with `key-reused`. */
   register(user: NewUser): Promise<User>;
-  /** Undefined if there is none. Any spelling of the login finds the user. */
+  /** Undefined if there is no such user. The login is normalised: `Alice` finds `alice`. */
   find(login: string): Promise<User | undefined>;
-  /** The user if this is their password, else undefined: which of the two was wrong is not to be told, by time neither. */
+  /** The user if the password is right. An unknown login and a wrong password both resolve with undefined, after the same work. */
   verify(login: string, password: string): Promise<User | undefined>;
   /** Ends every session of the user. Rejects with `invalid`, `not-found`, `wrong-password` or `conflict`. */
   changePassword(login: string, change: NewPassword): Promise<User>;
   /** Rejects with `not-found` or `conflict`. */
   remove(login: string): Promise<void>;
-  /** Everybody, in the order of registration, a bounded piece of the file in memory at a time. */
+  /** All users in the order of registration, with a bounded part of the file in memory. */
   list(): AsyncIterable<User>;
-  /** Finishes what was asked for, and lets go of the file. Nothing may be asked for afterwards. */
+  /** Finishes pending calls and releases the file. Every later call is rejected. */
   close(): Promise<void>;
 }
 
 /** Rejects with `usage`, `cannot-start`, `corrupt` or `busy`. */
 export async function createRegistrar(options: RegistrarOptions): Promise<Registrar> {
-  const { report = () => undefined, onFailed } = options;
-  const config = { ...configOfLibrary(options), mayMake: true, isRehashing: true, report };
-  return new LocalRegistrar(await openRegistry(onFailed === undefined ? config : { ...config, onFailed }));
+  const { data, kdf, passwordMin, report = () => undefined, onFailed } = options;
+  const { config } = parseCommandLine('serve', [], {});
+  const read = <Value>(flag: Flag<Value>, option: string, value: unknown): Value => {
+    return readValue(flag, { text: String(value), source: `the option ${option}` });
+  };
+  const own = {
+    data: read(flags.data, 'data', data),
+    kdf: read(flags.kdf, 'kdf', kdf ?? flags.kdf.default),
+    passwordMin: read(flags['password-min'], 'passwordMin', passwordMin ?? config.passwordMin),
+  };
+  return new LocalRegistrar(await openUsers({ ...config, ...own }, { report, onFailed, ifMissing: 'create', isRehashing: true }));
 }
 
 class LocalRegistrar implements Registrar {
-  readonly #open: OpenRegistry;
+  readonly #open: OpenedUsers;
   #closing: Promise<void> | undefined;
 
-  constructor(open: OpenRegistry) {
+  constructor(open: OpenedUsers) {
     this.#open = open;
   }
 
-  async register({ login, password, key }: NewUser): Promise<User> {
-    return publicUser(await this.#registry().register({ login, password, ...(key === undefined ? {} : { key }) }));
+  async register({ login, password, isReservedAllowed, key }: NewUser): Promise<User> {
+    return publicUser(await this.#registry().register({ login, password, isReservedAllowed, key }));
   }
 
   async find(login: string): Promise<User | undefined> {
-    const view = await this.#registry().look(login);
+    const view = await this.#registry().findPublic(login);
     return view === undefined ? undefined : parse(view.json);
   }
 
@@ -92,7 +104,7 @@ class LocalRegistrar implements Registrar {
   }
 
   async changePassword(login: string, { password, current }: NewPassword): Promise<User> {
-    return publicUser(await this.#registry().changePassword(login, { password, ...(current === undefined ? {} : { current }) }));
+    return publicUser(await this.#registry().changePassword(login, { password, current }));
   }
 
   async remove(login: string): Promise<void> {
@@ -101,7 +113,7 @@ class LocalRegistrar implements Registrar {
 
   async *list(): AsyncGenerator<User, void, undefined> {
     for (let after: string | undefined; ; ) {
-      const { bytes, next } = await this.#registry().lines(after);
+      const { bytes, next } = await this.#registry().ndjsonPage(after);
       if (bytes.length > 0) yield* bytes.toString('utf8').trimEnd().split('\n').map(parse);
       if (next === undefined) return;
       after = next;
@@ -113,8 +125,8 @@ class LocalRegistrar implements Registrar {
     return this.#closing;
   }
 
-  #registry(): OpenRegistry['registry'] {
-    if (this.#closing !== undefined) throw new RegistrarError('unavailable', 'The registrar was closed: nothing can be asked of it');
+  #registry(): OpenedUsers['registry'] {
+    if (this.#closing !== undefined) throw new RegistrarError('unavailable', 'The registrar is closed.');
     return this.#open.registry;
   }
 }

@@ -1,105 +1,109 @@
 /**
- * The contract of a store of users; types only. Memory, file and etcd implement it, and one conformance
- * suite, `test/helper/user-store-contract.ts`, runs on all of them.
+ * The interface of a store of users; types only. Memory, file and etcd implement it, and one conformance suite,
+ * `test/helper/user-store-contract.ts`, runs on all three.
  *
- * Promises of every implementation: a write that resolves is durable; one login has one user; an id is
- * never used twice; a read sees every write acknowledged before it and nothing that is not durable yet.
- * Every write that follows a look is compare-and-set on (id, version).
+ * Every implementation promises: a write that resolves is durable; one login has one user; an id is never used twice;
+ * a read sees every write acknowledged before it, and nothing that is not durable yet. A write that changes a user is
+ * compare-and-set on (id, version).
  *
- * Any method may reject with `busy`, `unavailable` or `corrupt`; a write also with `storage-full`
- * (nothing was written) and `outcome-unknown` (it may or may not have been).
+ * Any method may reject with `busy`, `unavailable` or `corrupt`; a write also with `storage-full` (nothing was written)
+ * and `outcome-unknown` (it may or may not have been written).
  */
 
 import type { Credential, User } from './user.ts';
 
 export interface StoredUser extends User, Credential {
-  /** SHA-256, in hex, of the Idempotency-Key that this user was registered with. */
+  /** SHA-256, in hex, of the Idempotency-Key of the registration. */
   readonly key?: string;
+  /** Fields that a later version wrote. Every write keeps them; they are never public. Absent if there are none. */
+  readonly unknownFields?: Readonly<Record<string, unknown>>;
 }
 
-/** A user to be: the store gives the id, and version 1. */
-export interface Candidate extends Credential {
+/** A user to be created: the store assigns the id, and version 1. */
+export interface NewUser extends Credential {
   readonly login: string;
   readonly registered: string;
   readonly key?: string;
 }
 
 /**
- * A user from elsewhere. `id`, `version`, `changed` are kept if they can be: an id that was, or may have been, given
- * already is replaced by a new one.
+ * A user from another store. `version`, `changed` and `disabled` are kept. The `id` is kept if it is above every id assigned
+ * so far; otherwise the store assigns a new one.
  */
-export interface Arrival extends Candidate {
+export interface ImportedUser extends NewUser {
   readonly id?: number;
   readonly version?: number;
   readonly changed?: string;
+  readonly disabled?: string;
 }
 
-/** Who was found is the one who has the login: the outcome of losing a race is known by it. */
+/** `user` is the user who has the login now: the new one, or the one who had it before. */
 export type CreateOutcome =
   | { readonly created: true; readonly user: StoredUser }
   | { readonly created: false; readonly user: StoredUser };
 
-/** Which state of which user a write is meant for. */
+/** The state of a user that a write is meant for. */
 export interface Expected {
   readonly login: string;
   readonly id: number;
   readonly version: number;
 }
 
-/** A new credential. With `changed` or `endsSessions` the version grows by one; without them the hash was only made anew. */
+/** The credential from now on. Each of the optional fields raises the version; without them it is a rehash. */
 export interface Replacement extends Credential {
+  /** The time of a change of password. The Idempotency-Key of the registration is dropped with it. */
   readonly changed?: string;
-  /** The password is the same, and what was signed for the version until now counts no more. */
+  /** Tokens issued for the version until now become invalid. */
   readonly endsSessions?: true;
+  /** The time since when the account is disabled; false enables it. */
+  readonly disabled?: string | false;
 }
 
-export interface UserPage {
-  /** The public JSON of each user, UTF-8. */
-  readonly users: readonly Buffer[];
-  /** Where the next page begins; undefined when this one is the last. */
-  readonly next: string | undefined;
-}
-
-export interface UserLines {
-  /** The public JSON of each user, UTF-8, and a newline behind each. */
-  readonly bytes: Buffer;
-  /** Where the next piece begins; undefined when this one is the last. */
-  readonly next: string | undefined;
-}
-
-export interface UserRecords {
-  /** Whole, hash included. */
-  readonly users: readonly StoredUser[];
-  /** Where the next piece begins; undefined when this one is the last. */
-  readonly next: string | undefined;
-}
-
-/** A user as the store can give it fastest: what an answer needs and no more. */
-export interface UserView {
+/** What a response needs of a user: cheaper to get than the whole record. */
+export interface PublicUser {
   readonly id: number;
   readonly version: number;
   /** The public JSON of the user. */
   readonly json: string;
 }
 
+export interface UserPage {
+  /** The public JSON of each user, UTF-8. */
+  readonly users: readonly Buffer[];
+  /** The cursor of the next page; undefined on the last one. */
+  readonly next: string | undefined;
+}
+
+export interface NdjsonPage {
+  /** The public JSON of each user and a newline, UTF-8. */
+  readonly bytes: Buffer;
+  /** The cursor of the next page; undefined on the last one. */
+  readonly next: string | undefined;
+}
+
+export interface RecordPage {
+  /** Whole records, hashes included. */
+  readonly users: readonly StoredUser[];
+  /** The cursor of the next page; undefined on the last one. */
+  readonly next: string | undefined;
+}
+
 export interface UserStore {
   /** Adds a user if the login is free. */
-  create(candidate: Candidate): Promise<CreateOutcome>;
+  create(user: NewUser): Promise<CreateOutcome>;
 
   /**
-   * Adds users from elsewhere, in order, each as `create` would: of a login that comes twice the second finds the
-   * first. What was added is durable when it resolves. The caller bounds how many come at a time.
+   * Adds imported users, many in one transaction. Outcomes are in the order of `users`, each as `create` gives it: of two
+   * with one login the first is created. All are durable when it resolves. When it rejects some may be stored: calling it
+   * again is safe. The caller bounds the number of users in a call.
    */
-  createMany(arrivals: readonly Arrival[]): Promise<readonly CreateOutcome[]>;
+  createMany(users: readonly ImportedUser[]): Promise<readonly CreateOutcome[]>;
 
-  /** The user of a canonical login. */
-  find(login: string): Promise<StoredUser | undefined>;
+  /** The record of a canonical login. */
+  findRecord(login: string): Promise<StoredUser | undefined>;
 
-  /**
-   * The same user's public side. It is what is asked for most, so it comes at once where nothing has to be waited
-   * for, and then what `find` would reject with is thrown.
-   */
-  view(login: string): UserView | undefined | Promise<UserView | undefined>;
+  /** The public side of the same user. Synchronous where the store need not wait; then it throws what `findRecord` rejects with. */
+  findPublic(login: string): PublicUser | undefined | Promise<PublicUser | undefined>;
 
   /** Replaces the credential; undefined if (id, version) is no longer what is expected. */
   replace(expected: Expected, replacement: Replacement): Promise<StoredUser | undefined>;
@@ -108,23 +112,26 @@ export interface UserStore {
   remove(expected: Expected, at: string): Promise<boolean>;
 
   /**
-   * At most `limit` users after the cursor, in a stable order of the store's own, each user once.
-   * The cursor is opaque. Rejects with `malformed` if it is none of this store's.
+   * At most `limit` users after the cursor, in the order of ids, each user once. The cursor is opaque. Rejects with
+   * `malformed` if it is not a cursor of this store.
    */
   page(after: string | undefined, limit: number): Promise<UserPage>;
 
+  /** Users after the cursor in the same order, some 64 KB. The caller may keep the buffer. Rejects as `page` does. */
+  ndjsonPage(after: string | undefined): Promise<NdjsonPage>;
+
+  /** Whole records after the cursor in the same order, some hundreds. Rejects as `page` does. */
+  recordPage(after: string | undefined): Promise<RecordPage>;
+
+  /** The highest id that may have been assigned. With one file every later user gets a higher one. */
+  lastId(): Promise<number>;
+
   /**
-   * Users after the cursor in the same order, as NDJSON in one piece of some 64 KB: everybody is read so, piece by
-   * piece. The piece is the caller's. Rejects as `page` does.
+   * Of every algorithm and digest that stored hashes were made with, the costliest kdf (`store/costliest-kdfs.ts`). It may
+   * still name the kdf of a removed user. It is read at each failed sign-in, and so is cheap.
    */
-  lines(after: string | undefined): Promise<UserLines>;
-
-  /** Whole users after the cursor in the same order, a bounded piece at a time, to be moved elsewhere. Rejects as `page` does. */
-  records(after: string | undefined): Promise<UserRecords>;
-
-  /** Every kdf that some living user may have, and perhaps more. It costs little: it is asked for at each failed sign-in. */
   kdfs(): Promise<readonly string[]> | readonly string[];
 
-  /** Finishes the writes that were asked for, then lets go of everything. */
+  /** Finishes the writes that were requested, then releases everything. */
   close(): Promise<void>;
 }

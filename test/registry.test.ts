@@ -1,9 +1,11 @@
 import assert from 'node:assert/strict';
+import { pbkdf2Sync } from 'node:crypto';
 import { test } from 'node:test';
 import type { TestContext } from 'node:test';
 import { RegistrarError } from '../lib/errors.ts';
 import { Hasher } from '../lib/password/hasher.ts';
-import type { Derivation } from '../lib/password/failure-work.ts';
+import { roundsOf } from '../lib/password/kdf.ts';
+import type { Derivation } from '../lib/password/kdf.ts';
 import { Registry } from '../lib/registry.ts';
 import { MemoryUserStore } from '../lib/store/memory.ts';
 import { until } from './helper/temporary.ts';
@@ -31,7 +33,7 @@ function open(t: TestContext, iterations = 1) {
       hashes++;
       return hasher.verify(...args);
     },
-    isStale: (credential: { kdf: string; password: string }) => hasher.isStale(credential),
+    needsRehash: (credential: { kdf: string; password: string }) => hasher.needsRehash(credential),
   };
   const registry = new Registry({ store, hasher: counting, policy, now: () => new Date('2026-11-22T15:00:00Z') });
   return { store, registry, count: () => hashes, while: (happen: () => Promise<unknown>) => (meanwhile = happen) };
@@ -84,7 +86,7 @@ test('registry: a repeat with the same key and password gets the first answer, w
 test('registry: a key is not kept as it is', async (t) => {
   const { registry, store } = open(t);
   await registry.register({ login: 'alice', password: horse, key: 'my-secret-key' });
-  const user = await store.find('alice');
+  const user = await store.findRecord('alice');
   assert.match(user?.key ?? '', /^[0-9a-f]{64}$/);
   assert.ok(!JSON.stringify(user).includes('my-secret-key'));
 });
@@ -137,7 +139,7 @@ test('registry: a rehash that lost to a change is dropped, and so is one that lo
   meanwhile(() => registry.remove('bob'));
   assert.equal((await registry.verify('bob', horse))?.login, 'bob');
   await until(() => rehashes === 2, 'the rehash');
-  assert.equal(await store.find('bob'), undefined);
+  assert.equal(await store.findRecord('bob'), undefined);
   assert.equal(store.remove, remove);
 });
 
@@ -164,10 +166,10 @@ test('registry: a good sign-in with an old hash makes it anew, with no new versi
   t.after(() => old.close());
   await store.create({ login: 'alice', registered: 'r', ...(await old.hash(horse)) });
   assert.equal(await registry.verify('alice', 'wrong horse'), undefined);
-  assert.equal((await store.find('alice'))?.kdf, 'pbkdf2:sha512:3');
+  assert.equal((await store.findRecord('alice'))?.kdf, 'pbkdf2:sha512:3');
   assert.equal((await registry.verify('Alice', horse))?.id, 1);
-  await until(async () => (await store.find('alice'))?.kdf === 'pbkdf2:sha256:1', 'the rehash');
-  assert.equal((await store.find('alice'))?.version, 1);
+  await until(async () => (await store.findRecord('alice'))?.kdf === 'pbkdf2:sha256:1', 'the rehash');
+  assert.equal((await store.findRecord('alice'))?.version, 1);
   const before = count();
   await registry.verify('alice', horse);
   assert.equal(count(), before + 1);
@@ -198,13 +200,40 @@ test('registry: an unknown login costs a hash too, and an impossible password is
   assert.equal(count(), 4);
 });
 
+test('registry: a disabled or invited user does not sign in, after the work of every failure', async (t) => {
+  const done: (readonly Derivation[])[] = [];
+  const kdf = { digest: 'sha256', iterations: 30 } as const;
+  const hasher = new Hasher({ kdf, workers: 1, waitMsMax: 60_000, queueMax: 100, onHash: (_, calls) => done.push(calls) });
+  t.after(() => hasher.close());
+  const store = new MemoryUserStore();
+  const registry = new Registry({ store, hasher, policy, now: () => new Date('2026-11-22T15:00:00Z') });
+  const registered = '2026-11-22T15:00:00.000Z';
+  await store.createMany([
+    { login: 'alice', registered, disabled: registered, ...(await hasher.hash(horse)) }, { login: 'bob', registered, kdf: 'none', password: '' },
+    { login: 'carol', registered, kdf: 'pbkdf2:sha256:30', password: `salt$${pbkdf2Sync('', 'salt', 30, 32, 'sha256').toString('hex')}` },
+  ]);
+  done.length = 0;
+  for (const [login, password] of [['alice', horse], ['bob', ''], ['bob', horse], ['carol', ''], ['nobody', horse]]) {
+    if (login === 'alice') await assert.rejects(registry.verify(login, password!), { code: 'disabled' });
+    else assert.equal(await registry.verify(login!, password!), undefined, login);
+    // The right password of a disabled account needs no work of a failure: its response tells that it is right.
+    assert.deepEqual(done.splice(0).map((calls) => calls.map(roundsOf)), [login === 'alice' ? [30] : [30, 1]], login);
+  }
+});
+
+test('registry: reserved logins are registered by the administrator only', async (t) => {
+  const { registry } = open(t);
+  await assert.rejects(registry.register({ login: 'Post.Master', password: horse }), /The login "post.master" is reserved/);
+  assert.equal((await registry.register({ login: 'postmaster', password: horse, isReservedAllowed: true })).login, 'postmaster');
+});
+
 test('registry: an unknown login and a wrong password are the same work, to the hasher and to the store', async (t) => {
   const done: string[] = [];
   const kdf = { digest: 'sha256', iterations: 30 } as const;
   const onHash = (_: number, calls: readonly Derivation[]): void =>
-    void done.push(calls.map(({ digest }) => digest).sort().join(' '), `${calls.reduce((sum, { iterations }) => sum + iterations, 0)}`);
+    void done.push(calls.map(({ digest }) => digest).sort().join(' '), `${calls.reduce((sum, call) => sum + roundsOf(call), 0)}`);
   const hasher = new Hasher({ kdf, workers: 1, waitMsMax: 60_000, queueMax: 100, onHash });
-  const old = new Hasher({ kdf: { digest: 'sha512', iterations: 50 }, workers: 1, waitMsMax: 60_000, queueMax: 100 });
+  const old = new Hasher({ kdf: { digest: 'sha512', iterations: 10 }, workers: 1, waitMsMax: 60_000, queueMax: 100 });
   t.after(() => Promise.all([hasher.close(), old.close()]));
   const store = new MemoryUserStore();
   const registry = new Registry({ store, hasher, policy, now: () => new Date('2026-11-22T15:00:00Z') });
@@ -212,8 +241,8 @@ test('registry: an unknown login and a wrong password are the same work, to the 
   await store.create({ login: 'bob', registered: 'r', ...(await old.hash(horse)) });
   let hits = 0;
   let looks = 0;
-  const find = store.find.bind(store);
-  store.find = async (login) => {
+  const find = store.findRecord.bind(store);
+  store.findRecord = async (login) => {
     const user = await find(login);
     looks++;
     if (user !== undefined) hits++;
@@ -222,7 +251,7 @@ test('registry: an unknown login and a wrong password are the same work, to the 
   done.length = 0;
   for (const [login, password] of [['alice', 'wrong horse'], ['bob', 'wrong horse'], ['nobody', horse], ['bob', '\ud800'], ['nobody', '\ud800']]) {
     assert.equal(await registry.verify(login!, password!), undefined);
-    assert.deepEqual(done.splice(0), ['sha256 sha256 sha512 sha512', '82'], login);
+    assert.deepEqual(done.splice(0), ['sha256 sha256 sha512 sha512', '42'], login);
     assert.deepEqual([looks, hits], [2, 1], login);
     looks = hits = 0;
   }
@@ -243,7 +272,7 @@ test('registry: a removal means the user as it is, unless it has a precondition'
   await assert.rejects(registry.remove('alice', strict), /precondition/);
   tries = 0;
   await registry.remove('alice');
-  await assert.rejects(registry.find('alice'), { code: 'not-found' });
+  await assert.rejects(registry.getRecord('alice'), { code: 'not-found' });
   store.remove = async () => false;
   await registry.register({ login: 'bob', password: horse });
   await assert.rejects(registry.remove('bob'), { code: 'conflict' });

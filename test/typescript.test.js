@@ -1,6 +1,6 @@
 /**
- * `node --test` looks for TypeScript from Node 22.18 on, and for JavaScript only before that. There this
- * file, which every Node finds, runs all the others, with tsx to strip their types. Elsewhere it does nothing.
+ * Runs the tests on Node 20. There `node --test` finds JavaScript only, so this file imports every test with tsx, which strips the types.
+ * From Node 22.18 on, `node --test` finds the tests itself, and this file does nothing.
  */
 
 import { readdirSync } from 'node:fs';
@@ -9,7 +9,7 @@ if (!('typescript' in process.features) || !process.features.typescript) {
   const { register } = await import('tsx/esm/api');
   register();
   const names = readdirSync(import.meta.dirname, { recursive: true, encoding: 'utf8' });
-  for (const name of names.filter((other) => other.endsWith('.test.ts')).sort()) {
+  for (const name of names.filter((other) => other.endsWith('.test.ts') && !other.startsWith('trial')).sort()) {
     await import(new URL(name, import.meta.url).href);
   }
 }

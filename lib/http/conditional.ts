@@ -1,10 +1,14 @@
 /** ETags and conditional requests (RFC 9110, 13). An ETag is `"<id>.<version>"`, and strong. */
 
+import { trimOws } from '../auth/credentials.ts';
 import { RegistrarError } from '../errors.ts';
 import type { User } from '../user.ts';
 
-/** What of a user an ETag is made of. */
+/** The part of a user that an ETag is made of. */
 type State = Pick<User, 'id' | 'version'>;
+
+/** Tags between commas; empty elements are ignored (RFC 9110, 5.6.1.2). */
+const tagList = /^[ \t,]*(?:(?:W\/)?"[^"]*"[ \t]*(?:,[ \t,]*|$))+$/;
 
 export function etag({ id, version }: State): string {
   return `"${id}.${version}"`;
@@ -12,22 +16,20 @@ export function etag({ id, version }: State): string {
 
 /** If-Match on a change: throws `precondition-failed`. Compared strongly, so a weak one never matches. */
 export function requireMatch(header: string | undefined, user: State): void {
-  if (header === undefined || header.trim() === '*') return;
+  if (header === undefined || trimOws(header) === '*') return;
   if (tags('If-Match', header).includes(etag(user))) return;
   throw new RegistrarError('precondition-failed', `If-Match does not name the user's ETag, which is ${etag(user)} now`);
 }
 
-/** Whether If-None-Match names what the client would get. Compared weakly. */
+/** Whether If-None-Match names the current state. Compared weakly. */
 export function hasMatch(header: string | undefined, user: State): boolean {
   if (header === undefined) return false;
-  if (header.trim() === '*') return true;
+  if (trimOws(header) === '*') return true;
   return tags('If-None-Match', header).some((tag) => tag.replace(/^W\//, '') === etag(user));
 }
 
 function tags(name: string, header: string): string[] {
-  if (/^\s*(?:W\/)?"[^"]*"(?:\s*,\s*(?:W\/)?"[^"]*")*\s*$/.test(header)) {
-    return Array.from(header.matchAll(/(?:W\/)?"[^"]*"/g), ([tag]) => tag);
-  }
+  if (tagList.test(header)) return Array.from(header.matchAll(/(?:W\/)?"[^"]*"/g), ([tag]) => tag);
   const fields = [{ detail: 'It has to be *, or ETags in quotes, as in "1.1"', parameter: name }];
-  throw new RegistrarError('malformed', `${name} cannot be read: an ETag stands in quotes, as in "1.1"`, { fields });
+  throw new RegistrarError('malformed', `${name} cannot be read: an ETag is in quotes, as in "1.1"`, { fields });
 }

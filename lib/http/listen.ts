@@ -1,4 +1,4 @@
-/** Where a server listens: an address and a port, or a unix socket, which outlives a process that was killed. */
+/** Listens on an address and port, or on a Unix socket, whose file outlives a process that was killed. */
 
 import { chmodSync, lstatSync, unlinkSync } from 'node:fs';
 import type { Server } from 'node:http';
@@ -10,7 +10,7 @@ export type ListenAddress =
   | { readonly host: string; readonly port: number }
   | { readonly socket: string };
 
-/** The proxy's user has to be in the group; nobody else may. */
+/** The proxy's user has to be in the group; other users have no access. */
 const socketMode = 0o660;
 
 /** Throws `cannot-start` if the port or the path is taken, or it is not allowed. */
@@ -40,7 +40,7 @@ function tryListen(server: Server, at: { host: string; port: number } | { path: 
   });
 }
 
-/** Whether there is a socket at which nobody listens: that of a process that was killed. */
+/** Whether the socket is left over: no process listens on it. */
 async function isLeftOver(path: string): Promise<boolean> {
   if (lstatSync(path, { throwIfNoEntry: false })?.isSocket() !== true) return false;
   return new Promise<boolean>((resolve) => {
@@ -57,8 +57,8 @@ function portFailure(cause: unknown, port: number): string {
   const code = systemCode(cause);
   if (code === 'EADDRINUSE') return 'another program listens there: choose another with --port';
   if (code === 'EADDRNOTAVAIL') return 'this machine does not have that address: choose another with --host';
-  if (code === 'ENOTFOUND' || code === 'EAI_AGAIN') return 'the host is not known: choose another with --host';
-  if (code === 'EACCES') return `ports below 1024 are not for everybody: choose another than ${port} with --port`;
+  if (code === 'ENOTFOUND' || code === 'EAI_AGAIN') return 'the host name cannot be resolved: choose another with --host';
+  if (code === 'EACCES') return `port ${port} needs root or CAP_NET_BIND_SERVICE: choose one above 1023 with --port`;
   return messageOf(cause);
 }
 

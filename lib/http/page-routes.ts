@@ -1,26 +1,22 @@
 /**
- * The page at /: its files as they lie in `page/`, read once at the start. The policy that goes with them lets the
- * browser run and load nothing but these files, and show the page in nobody else's. It does what the API does, no more.
+ * The page at /: the files of `page/`, read once at the start. Their Content-Security-Policy lets the browser run and load
+ * only these files, and no other page may embed them. The page uses the API alone.
  */
 
 import { readFileSync } from 'node:fs';
-import type { Reply, Route } from './message.ts';
+import { route } from './route.ts';
+import type { Reply, Route } from './route.ts';
 
-/** A line of the table of routes. */
-export interface PageRoute {
-  readonly method: 'GET';
-  readonly pattern: string;
-  readonly action: 'public';
-  readonly route: Route;
+export interface PageOptions {
+  /** The lengths of a new password. */
+  readonly length: { readonly codePointsMin: number; readonly codePointsMax: number };
+  /** The path of the public URL; empty at the root. */
+  readonly prefix: string;
+  /** What a user is told who has forgotten the password; empty for the page's own text. */
+  readonly help: string;
 }
 
-/** The bounds that the page tells before the service has to. */
-export interface PasswordLength {
-  readonly codePointsMin: number;
-  readonly codePointsMax: number;
-}
-
-const files = ['page.css', 'icon.svg', 'page.js', 'account.js', 'admin.js', 'api.js', 'form.js', 'rules.js', 'words.js'] as const;
+const files = ['page.css', 'icon.svg', 'page.js', 'account.js', 'admin.js', 'api.js', 'form.js', 'words.js'] as const;
 const types: Readonly<Record<string, string>> = {
   html: 'text/html; charset=utf-8',
   css: 'text/css; charset=utf-8',
@@ -33,17 +29,20 @@ const policy = [
   "base-uri 'none'", "frame-ancestors 'none'", "require-trusted-types-for 'script'", "trusted-types 'none'",
 ].join('; ');
 
-/** Throws if a file is not there. */
-export function pageRoutes({ codePointsMin, codePointsMax }: PasswordLength): readonly PageRoute[] {
-  const html = read('index.html').toString('utf8')
+/** Throws if a file is missing. */
+export function pageRoutes({ length: { codePointsMin, codePointsMax }, prefix, help }: PageOptions): readonly Route[] {
+  const text = read('index.html').toString('utf8')
+    .replace('data-prefix=""', `data-prefix="${prefix}"`)
+    .replace('data-help=""', () => `data-help="${escape(help)}"`)
     .replace(/data-password-min="\d+"/, `data-password-min="${codePointsMin}"`)
     .replace(/data-password-max="\d+"/, `data-password-max="${codePointsMax}"`);
+  const html = prefix === '' ? text : text.replaceAll(/(href|src)="\//g, `$1="${prefix}/`);
   const rest = files.map((name) => entry(`/page/${name}`, name.slice(name.lastIndexOf('.') + 1), read(name)));
-  return [entry('/', 'html', Buffer.from(html)), ...rest];
+  return [...['/', '/sign-in'].map((path) => entry(path, 'html', Buffer.from(html))), ...rest];
 }
 
-/** A query is nothing to a file: others' links may carry one. */
-function entry(pattern: string, extension: string, body: Buffer): PageRoute {
+/** A query is ignored: links to a page may carry one. */
+function entry(pattern: string, extension: string, body: Buffer): Route {
   const reply: Reply = {
     status: 200,
     headers: {
@@ -55,9 +54,13 @@ function entry(pattern: string, extension: string, body: Buffer): PageRoute {
     },
     body,
   };
-  return { method: 'GET', pattern, action: 'public', route: () => reply };
+  return route({ method: 'GET', pattern, action: 'public', query: 'any', handle: () => reply });
+}
+
+function escape(text: string): string {
+  return text.replaceAll('&', '&amp;').replaceAll('"', '&quot;').replaceAll('<', '&lt;');
 }
 
 function read(name: string): Buffer {
-  return readFileSync(new URL(`./page/${name}`, import.meta.url));
+  return readFileSync(new URL(`../page/${name}`, import.meta.url));
 }

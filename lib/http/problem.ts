@@ -1,22 +1,24 @@
 /**
- * Errors as application/problem+json (RFC 9457), and the one table from a code to its status and title.
- * Whatever is no RegistrarError becomes `internal`, of which nothing but the request's id is told.
+ * Errors as application/problem+json (RFC 9457), and the one table from a code to its status and title. Anything that is not a
+ * RegistrarError becomes `internal`, and the response has only the request's id.
  */
 
 import { RegistrarError } from '../errors.ts';
 import type { ErrorCode } from '../errors.ts';
-import type { Reply } from './message.ts';
+import type { Reply } from './route.ts';
 
 const table: Readonly<Record<ErrorCode, readonly [status: number, title: string]>> = {
   malformed: [400, 'The request cannot be read'],
-  unauthenticated: [401, 'Credentials are needed'],
+  unauthenticated: [401, 'The request is not authenticated'],
   forbidden: [403, 'This is not allowed'],
   'wrong-password': [403, 'The password is wrong'],
-  'not-found': [404, 'There is nothing here'],
+  disabled: [403, 'The account is disabled'],
+  'invalid-link': [403, 'The link is not valid'],
+  'not-found': [404, 'Not found'],
   'method-not-allowed': [405, 'The method is not allowed here'],
   timeout: [408, 'The request took too long to arrive'],
   taken: [409, 'The login is taken'],
-  conflict: [409, 'Another request came first'],
+  conflict: [409, 'The user was changed by another request'],
   'precondition-failed': [412, 'The precondition is false'],
   'too-large': [413, 'The body is too large'],
   'unsupported-media-type': [415, 'The body is of an unsupported type'],
@@ -33,7 +35,7 @@ const table: Readonly<Record<ErrorCode, readonly [status: number, title: string]
   busy: [503, 'The store is busy'],
   'outcome-unknown': [503, 'The outcome is unknown'],
   unavailable: [503, 'The service is not available'],
-  'storage-full': [507, 'There is no room left'],
+  'storage-full': [507, 'The disk is full'],
 };
 
 export function problemStatus(code: ErrorCode): number {
@@ -44,25 +46,25 @@ export function problemTitle(code: ErrorCode): string {
   return table[code][1];
 }
 
-/** What only an operator may read stays in the log. */
+/** Their details are for the operator, and stay in the log. */
 const privateCodes: ReadonlySet<ErrorCode> = new Set(['internal', 'corrupt', 'cannot-start', 'usage', 'unavailable']);
 
-/** Whether a client is told no more than where to look. */
+/** Whether the response has the request's id instead of the details. */
 export function isPrivate(code: ErrorCode): boolean {
   return privateCodes.has(code);
 }
 
-/** Anything that was thrown, as an error of ours. */
+/** Anything that was thrown, as a RegistrarError. */
 export function asRegistrarError(thrown: unknown): RegistrarError {
   if (thrown instanceof RegistrarError) return thrown;
-  return new RegistrarError('internal', 'Something went wrong here', { cause: thrown });
+  return new RegistrarError('internal', 'An unexpected error occurred', { cause: thrown });
 }
 
-/** @param request the request's id, under which the log tells more. */
+/** @param request the request's id, as in the log. */
 export function problem(error: RegistrarError, request: string): Reply {
   const { code, fields, allow, retryAfterSeconds } = error;
   const [status, title] = table[code];
-  const detail = isPrivate(code) ? `The service's log tells more under the id ${request}` : error.detail;
+  const detail = isPrivate(code) ? `The log of the service has the details under the id ${request}` : error.detail;
   const body = {
     type: `urn:registrar:${code}`,
     title,

@@ -1,53 +1,51 @@
-/** Hands an answer over: its headers, its body as fast as the client reads, and the rest of a request that nobody wanted. */
+/** Sends a response: its headers, its body as fast as the client reads. The rest of a rejected request is read and dropped. */
 
 import type { IncomingMessage, ServerResponse } from 'node:http';
-import type { Reply } from './message.ts';
+import type { RequestContext } from '../auth/request-context.ts';
+import { hasBody } from './body.ts';
+import type { Reply } from './route.ts';
 
-export interface Sending {
-  readonly request: IncomingMessage;
-  readonly response: ServerResponse;
-  /** The request's. */
-  readonly id: string;
-  /** Of the body, as far as it is handed over. */
-  bytes: number;
-  /** Called when the answer is handed over: with false when the connection is to be closed behind it. */
-  readonly done: (keepAlive: boolean) => void;
-}
+/** Called when the response is handed over: with false when the connection is to be closed after it. */
+export type Done = (keepAlive: boolean) => void;
 
-/** Sent with every answer, the request's id behind: none of them may be kept, and none is anything but what its type says. */
+/** Tells browsers to use HTTPS only, for two years (RFC 6797). */
+const hstsHeader = ['Strict-Transport-Security', 'max-age=63072000'] as const;
+
+/** The headers of every response, before the request's id: it is not stored, and its type is not guessed. */
 export const everyHeader = ['Cache-Control', 'no-store', 'X-Content-Type-Options', 'nosniff', 'X-Request-Id'] as const;
 
-/** A body that nobody wants is read for so long, lest closing on it takes the answer away from its reader. */
+/** A rejected body is read for so long: closing on unread data would reset the connection before the client has the response. */
 export const lingerMs = 1_000;
 const lingerBytesMax = 8 << 20;
-/** A client that takes none of its answer is left after twice this: Node lets the first pass while a write is under way. */
+/** A client that reads nothing is disconnected after twice this: Node lets the first timeout pass while a write is under way. */
 const unreadMs = 5_000;
 
-/** @param more headers of this request's answers, whatever they are. Resolves when the answer is handed over. */
-export function send(sending: Sending, reply: Reply, more: Reply['headers']): Promise<void> | undefined {
-  const { request, response, id, done } = sending;
+/** @param more headers of every response to this request. Resolves when the response is handed over. */
+export function send(context: RequestContext, reply: Reply, more: Reply['headers'], hsts: boolean, done: Done): Promise<void> | undefined {
+  const { request, response, id } = context;
   const { status, body } = reply;
   const headers = withHeaders(reply.headers, more);
-  const hasBody = request.headers['transfer-encoding'] !== undefined || (request.headers['content-length'] ?? '0') !== '0';
-  const keep = response.shouldKeepAlive && (request.complete || !hasBody);
+  const isUnread = !request.complete && hasBody(request);
+  const keep = response.shouldKeepAlive && !isUnread;
   // A flat list is what Node takes fastest.
   const all: string[] = [...everyHeader, id];
+  if (hsts) all.push(...hstsHeader);
   for (const name in headers) all.push(name, headers[name]!);
   if (!keep) all.push('Connection', 'close');
   if (body !== undefined && typeof body !== 'string' && !Buffer.isBuffer(body)) {
     response.writeHead(status, all);
-    return sendStream(sending, body).then((isWhole) => {
+    return sendStream(context, body).then((isWhole) => {
       if (!isWhole) return;
       done(keep);
       response.end();
     });
   }
   const bytes = body === undefined ? 0 : Buffer.byteLength(body);
-  if (request.method !== 'HEAD') sending.bytes = bytes;
+  if (request.method !== 'HEAD') context.bytes = bytes;
   if (status !== 204 && status !== 304) all.push('Content-Length', String(bytes));
   response.writeHead(status, all);
   done(keep);
-  if (hasBody && !request.complete) {
+  if (isUnread) {
     if (body !== undefined) response.write(body);
     else response.flushHeaders();
     return linger(request).then(() => void response.end());
@@ -67,12 +65,12 @@ function withHeaders(own: Reply['headers'], more: Reply['headers']): Reply['head
 }
 
 /** @returns false if the client has left. */
-async function sendStream(sending: Sending, body: AsyncIterable<Buffer>): Promise<boolean> {
-  const { request, response } = sending;
+async function sendStream(context: RequestContext, body: AsyncIterable<Buffer>): Promise<boolean> {
+  const { request, response } = context;
   if (request.method === 'HEAD') return true;
   for await (const chunk of body) {
     if (response.destroyed) return false;
-    sending.bytes += chunk.length;
+    context.bytes += chunk.length;
     if (response.write(chunk)) continue;
     response.socket?.setTimeout(unreadMs);
     await drained(response);

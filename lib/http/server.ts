@@ -1,50 +1,21 @@
 /**
- * The listener: node:https with every limit set, since Node's own are 30 s to 5 min, and the way it ends.
- * It does not know what a request is about.
+ * The listener: connections, pipelining, what the parser rejects, and a graceful stop. It does not know what a request means.
  */
 
-import { constants } from 'node:crypto';
-import http from 'node:http';
 import type { IncomingMessage, Server, ServerResponse } from 'node:http';
 import https from 'node:https';
 import { Socket } from 'node:net';
 import type { AddressInfo } from 'node:net';
 import type { Duplex } from 'node:stream';
-import type { SecureContextOptions } from 'node:tls';
+import type { TLSSocket } from 'node:tls';
 import { RegistrarError, messageOf } from '../errors.ts';
 import type { Certificate } from './certificate.ts';
 import type { Expectation, Handler } from './handler.ts';
 import { newRequestId } from './handler.ts';
 import { listen } from './listen.ts';
 import type { ListenAddress } from './listen.ts';
-import { problem } from './problem.ts';
-import { everyHeader, lingerMs } from './send.ts';
-
-export const limits = {
-  /** The timeouts below are looked at this often; Node's own 30 s would make them all 30 s. */
-  connectionsCheckingInterval: 500,
-  handshakeTimeout: 5_000,
-  headersTimeout: 5_000,
-  requestTimeout: 10_000,
-  /** Longer than a proxy keeps idle connections by habit, so that it is the proxy that closes them. */
-  keepAliveTimeout: 65_000,
-  /** Nothing sent and nothing read: a client that does not take its answer. Longer than a hash may have to wait. */
-  socketTimeout: 12_000,
-  maxHeaderSize: 8_192,
-  /** After so many a connection is closed: it bounds what a leak could cost. */
-  requestsPerConnectionMax: 10_000,
-  /** Idle connections are closed so often at most, where others are refused. */
-  roomIntervalMs: 1_000,
-  /** How long requests that are being answered may take when the service ends. */
-  drainMs: 10_000,
-} as const;
-
-/** Mozilla's intermediate profile; TLS 1.3 has its own suites. */
-const ciphers = [
-  'TLS_AES_128_GCM_SHA256', 'TLS_AES_256_GCM_SHA384', 'TLS_CHACHA20_POLY1305_SHA256',
-  'ECDHE-ECDSA-AES128-GCM-SHA256', 'ECDHE-RSA-AES128-GCM-SHA256', 'ECDHE-ECDSA-AES256-GCM-SHA384',
-  'ECDHE-RSA-AES256-GCM-SHA384', 'ECDHE-ECDSA-CHACHA20-POLY1305', 'ECDHE-RSA-CHACHA20-POLY1305',
-].join(':');
+import { sendRaw } from './raw-response.ts';
+import { contextOptions, limits, plainServer, secureServer } from './server-options.ts';
 
 export interface ServerOptions {
   readonly at: ListenAddress;
@@ -52,18 +23,18 @@ export interface ServerOptions {
   readonly certificate: Certificate | undefined;
   readonly connectionsMax: number;
   readonly handler: Handler;
-  /** Told of an answer to what is no HTTP, or came too slowly. */
+  /** Called for each response to bytes that are not HTTP, or that came too slowly. */
   readonly onUnparsable?: (id: string, status: number) => void;
   readonly report: (line: string) => void;
-  /** For a test that does not wait so long. */
+  /** Shorter in tests. */
   readonly socketTimeoutMs?: number;
 }
 
-/** A connection has one request at a time, and none behind the last. */
+/** A connection has one request at a time, and none after the last. */
 interface Connection {
-  /** The answer that is not handed over yet, or was in this turn of the event loop. */
+  /** The response that is not handed over yet. */
   current: ServerResponse | undefined;
-  /** The last answer; it is closed when the kernel has all of it, and of those before. */
+  /** The latest response; its `close` event comes when the kernel has all of it. */
   last: ServerResponse | undefined;
   isClosing: boolean;
   requests: number;
@@ -75,10 +46,10 @@ export class HttpServer {
   readonly #handler: Handler;
   readonly #socketTimeoutMs: number;
   readonly #onUnparsable: ServerOptions['onUnparsable'];
-  /** With what changes from request to request in them. A Set of the answers instead would leave tables behind in old
-   *  memory that hold on to answers long gone, for each collection of young memory to copy: a fifth of all time. */
+  /** One object for each connection: a Set of responses kept finished ones alive in old memory, and each young collection
+   *  copied them, a fifth of all time. */
   readonly #connections = new WeakMap<Duplex, Connection>();
-  /** TCP connections, and where TLS is spoken those that have shaken hands. */
+  /** TCP connections, and those whose TLS handshake is complete. */
   readonly #raw = new Set<Socket>();
   readonly #secured = new Set<Socket>();
   #isDraining = false;
@@ -92,12 +63,12 @@ export class HttpServer {
     this.#socketTimeoutMs = socketTimeoutMs;
   }
 
-  /** Listens. Throws `cannot-start` if the port is taken, the address is not ours, or it is not allowed. */
+  /** Listens. Throws `cannot-start` if the port is taken, or the address is not this machine's, or permission is missing. */
   static async listen(options: ServerOptions): Promise<HttpServer> {
     const { at, certificate, connectionsMax } = options;
     const server = certificate === undefined ? plainServer() : secureServer(certificate);
     const made = new HttpServer(server, certificate !== undefined, options);
-    // The parser would drop the headers above a count, and what they forbid: the handler counts them.
+    // The parser would silently drop headers above a count, with what they forbid: the handler counts them.
     server.maxHeadersCount = 0;
     server.maxConnections = connectionsMax;
     server.timeout = made.#socketTimeoutMs;
@@ -108,9 +79,10 @@ export class HttpServer {
     server.on('checkContinue', (request, response) => made.#serve(request, response, 'continue'));
     server.on('checkExpectation', (request, response) => made.#serve(request, response, 'unknown'));
     server.on('drop', () => made.#makeRoom());
+    server.on('tlsClientError', (error, socket) => made.#answerHandshakeError(error, socket));
     server.on('clientError', (error: NodeJS.ErrnoException, socket) => made.#answerUnparsable(error, socket));
     await listen(server, at);
-    server.on('error', (error) => options.report(`the listener failed: ${messageOf(error)}`));
+    server.on('error', (error) => options.report(`The listener failed: ${messageOf(error)}.`));
     return made;
   }
 
@@ -126,12 +98,21 @@ export class HttpServer {
     return this.#raw.size;
   }
 
-  /** For connections from now on; those there are go on with what they have. */
+  /** For new connections; those that are open keep theirs. */
   setCertificate(certificate: Certificate): void {
     if (this.#server instanceof https.Server) this.#server.setSecureContext(contextOptions(certificate));
   }
 
-  /** Accepts nothing more, answers what is being asked, and resolves when every connection is closed. */
+  /** From now on each response closes its connection, while new connections are still accepted. */
+  startDraining(): void {
+    this.#isDraining = true;
+    for (const socket of this.#isSecure ? this.#secured : this.#raw) {
+      const { current } = this.#connectionOf(socket);
+      if (current?.headersSent === false) current.shouldKeepAlive = false;
+    }
+  }
+
+  /** Accepts no new connection, answers the requests that are there, and resolves when every connection is closed. */
   async drain(): Promise<void> {
     await this.#close(limits.drainMs);
   }
@@ -142,25 +123,34 @@ export class HttpServer {
   }
 
   async #close(ms: number): Promise<void> {
-    this.#isDraining = true;
+    this.startDraining();
     const closed = new Promise<void>((resolve) => {
       this.#server.close(() => resolve());
     });
-    const sockets = this.#isSecure ? this.#secured : this.#raw;
-    const ends = new Set([...this.#secured].map(remoteEnd));
-    for (const socket of sockets) {
-      const { current, last } = this.#connectionOf(socket);
-      if (current?.headersSent === false) current.shouldKeepAlive = false;
-      if (last === undefined || last.closed || ms === 0) socket.destroy();
-      else destroyBehind(last, socket);
+    for (const socket of this.#isSecure ? this.#secured : this.#raw) {
+      const { last } = this.#connectionOf(socket);
+      if (last?.closed === false && ms > 0) destroyAfter(last, socket);
+      else if (last !== undefined) socket.destroy();
     }
-    for (const socket of this.#raw) if (this.#isSecure && !ends.has(remoteEnd(socket))) socket.destroy();
+    // A client that has just connected gets its one response.
+    const graceTimer = setTimeout(() => this.#destroyUnused(), Math.min(ms, limits.firstRequestMs));
     const timer = setTimeout(() => this.#server.closeAllConnections(), ms);
     await closed;
+    clearTimeout(graceTimer);
     clearTimeout(timer);
   }
 
-  /** Nothing came and nothing went. Who has said all and waits for us, for a hash on a machine that has too much to do, is not cut off. */
+  /** Destroys the connections that have had no request. */
+  #destroyUnused(): void {
+    const used = new Set<string>();
+    for (const socket of this.#isSecure ? this.#secured : this.#raw) {
+      if (this.#connectionOf(socket).last === undefined) socket.destroy();
+      else used.add(remoteEnd(socket));
+    }
+    for (const socket of this.#raw) if (this.#isSecure && !used.has(remoteEnd(socket))) socket.destroy();
+  }
+
+  /** Nothing was received or sent. A client whose request is complete waits for the service, as for a hash, and is not disconnected. */
   #timedOut(socket: Socket): void {
     const { current } = this.#connectionOf(socket);
     const waitsForUs = current !== undefined && !current.headersSent && current.req.complete;
@@ -173,9 +163,9 @@ export class HttpServer {
     const connection = this.#connectionOf(socket);
     const { current } = connection;
     if (current !== undefined || connection.isClosing) {
-      // Behind an answer that is not given (pipelining), or that is the last one: RFC 9112, 9.3.2 and 9.6.
-      // It is not carried out, and nothing more is read; its client sees the connection close and asks again.
-      endBehindLast(connection, socket);
+      // Pipelined, or sent after the last response was announced (RFC 9112, 9.3.2 and 9.6). It is not carried out, and nothing
+      // more is read: its client sees the connection close, and repeats it.
+      endAfterLast(connection, socket);
       if (current !== undefined && !current.headersSent) current.shouldKeepAlive = false;
       socket.pause();
       return;
@@ -183,16 +173,19 @@ export class HttpServer {
     connection.current = response;
     connection.last = response;
     connection.requests++;
-    const isLast = this.#isDraining || connection.requests >= limits.requestsPerConnectionMax || request.httpVersion !== '1.1';
+    // An upgrade is ignored (RFC 9110, 7.8), but the parser drops what follows its request in the same packet.
+    const isUpgrade = request.headers.upgrade !== undefined;
+    const isLast = this.#isDraining || connection.requests >= limits.requestsPerConnectionMax || request.httpVersion !== '1.1' || isUpgrade;
     if (isLast) response.shouldKeepAlive = false;
     void this.#handler(request, response, expectation, (keepAlive) => {
-      // What came in one piece with the request is parsed in the same turn, and must not be taken for the next one.
-      if (keepAlive) process.nextTick(release, connection);
-      else endBehindLast(connection, socket);
+      // The handler responds in a later turn than the one in which the parser reads a packet: a request that came in the same
+      // packet has found this one unanswered.
+      if (keepAlive) connection.current = undefined;
+      else endAfterLast(connection, socket);
     });
   }
 
-  /** There are too many connections for another one: those that nobody uses are closed, lest a few clients keep all others out. */
+  /** The limit of connections is reached: idle ones are closed, so that a few clients cannot keep all others out. */
   #makeRoom(): void {
     const now = performance.now();
     if (now - this.#madeRoomAt < limits.roomIntervalMs) return;
@@ -209,49 +202,49 @@ export class HttpServer {
     return connection;
   }
 
-  /** What is no HTTP, or comes too slowly, gets one answer, and its connection is closed. */
+  /** Bytes that are not HTTP, or come too slowly, get one response, and the connection is closed. */
   #answerUnparsable(error: NodeJS.ErrnoException, socket: Duplex): void {
     const connection = this.#connectionOf(socket);
-    // The last answer is on its way, and the connection is closed behind it.
+    // The last response is on its way, and the connection is closed after it.
     if (connection.isClosing) return;
     const { current } = connection;
-    endBehindLast(connection, socket);
+    endAfterLast(connection, socket);
     if (current?.req.complete === true) {
-      // It is what follows that is no HTTP: the request itself is answered, and then it is over.
+      // Only what follows the request is not HTTP: the request itself gets its response, the last one.
       if (!current.headersSent) current.shouldKeepAlive = false;
       return;
     }
-    // Two answers cannot stand in one another; a TLS failure has nobody to be answered.
+    // A response cannot be put into another one, and a TLS failure has no reader.
     if (!socket.writable || current?.headersSent === true || !isParserError(error.code)) {
       socket.destroy();
       return;
     }
+    this.#refuse(socket, unparsable(error.code));
+  }
+
+  /** Plain HTTP on the TLS port gets a response in plain HTTP, as nginx does. */
+  #answerHandshakeError(error: NodeJS.ErrnoException, socket: TLSSocket): void {
+    if (error.code !== 'ERR_SSL_HTTP_REQUEST') return;
+    for (const raw of this.#raw) {
+      if (remoteEnd(raw) === remoteEnd(socket)) return this.#refuse(raw, new RegistrarError('malformed', plainOnTls));
+    }
+  }
+
+  #refuse(socket: Duplex, error: RegistrarError): void {
     const id = newRequestId();
-    const { status, headers = {}, body } = problem(unparsable(error.code), id);
-    this.#onUnparsable?.(id, status);
-    const length = String(Buffer.byteLength(String(body)));
-    const flat = [...everyHeader, id, ...Object.entries(headers).flat(), 'Content-Length', length, 'Connection', 'close'];
-    const head = flat.map((part, n) => part + (n % 2 === 0 ? ': ' : '\r\n')).join('');
-    socket.end(`HTTP/1.1 ${status} ${http.STATUS_CODES[status]}\r\n${head}\r\n${String(body)}`);
-    // What still comes is read and dropped for a while: closing on it could take the answer away.
-    socket.resume();
-    setTimeout(() => socket.destroy(), lingerMs).unref();
+    this.#onUnparsable?.(id, sendRaw(socket, error, id));
   }
 }
 
-function release(connection: Connection): void {
-  connection.current = undefined;
-}
-
-/** Nothing is taken from it any more, and it is closed when its last answer is out. */
-function endBehindLast(connection: Connection, socket: Duplex): void {
+/** No further request is accepted, and the connection is closed when its last response is sent. */
+function endAfterLast(connection: Connection, socket: Duplex): void {
   if (connection.isClosing) return;
   connection.isClosing = true;
-  if (connection.last?.closed === false) destroyBehind(connection.last, socket);
+  if (connection.last?.closed === false) destroyAfter(connection.last, socket);
 }
 
-/** Listened for when it is wanted: for every answer it would be a cost to all, for the sake of few. */
-function destroyBehind(response: ServerResponse, socket: Duplex): void {
+/** The listener is added only where it is needed: for every response it would cost all of them. */
+function destroyAfter(response: ServerResponse, socket: Duplex): void {
   response.once('close', () => {
     if (socket instanceof Socket) socket.destroySoon();
   });
@@ -262,40 +255,12 @@ function remember(sockets: Set<Socket>, socket: Socket): void {
   socket.once('close', () => sockets.delete(socket));
 }
 
-/** A TLS socket and the TCP socket below it have it in common. */
+/** A TLS socket and its TCP socket have the same. */
 function remoteEnd({ remoteAddress, remotePort }: Socket): string {
   return `${remoteAddress} ${remotePort}`;
 }
 
-function plainServer(): Server {
-  return http.createServer(serverOptions);
-}
-
-function contextOptions({ cert, key }: Certificate): SecureContextOptions {
-  // To negotiate anew (TLS 1.2) costs the service a handshake and its client next to nothing, and is of no use here.
-  return { cert, key, ciphers, minVersion: 'TLSv1.2', secureOptions: constants.SSL_OP_NO_RENEGOTIATION };
-}
-
-function secureServer(certificate: Certificate): Server {
-  return https.createServer({
-    ...serverOptions,
-    ...contextOptions(certificate),
-    handshakeTimeout: limits.handshakeTimeout,
-    ALPNProtocols: ['http/1.1'],
-  });
-}
-
-const serverOptions: http.ServerOptions = {
-  connectionsCheckingInterval: limits.connectionsCheckingInterval,
-  headersTimeout: limits.headersTimeout,
-  requestTimeout: limits.requestTimeout,
-  keepAliveTimeout: limits.keepAliveTimeout,
-  maxHeaderSize: limits.maxHeaderSize,
-  // The handler says so itself, with a problem.
-  requireHostHeader: false,
-  insecureHTTPParser: false,
-  noDelay: true,
-};
+const plainOnTls = 'This port expects HTTPS, and the request came in plain HTTP: begin the address with https://';
 
 function isParserError(code: string | undefined): boolean {
   return code !== undefined && (code.startsWith('HPE_') || code === 'ERR_HTTP_REQUEST_TIMEOUT');
@@ -306,5 +271,5 @@ function unparsable(code: string | undefined): RegistrarError {
   if (code === 'HPE_HEADER_OVERFLOW') {
     return new RegistrarError('headers-too-large', `The headers are larger than ${limits.maxHeaderSize} bytes`);
   }
-  return new RegistrarError('malformed', 'This is not a request of HTTP/1.1 as RFC 9112 has it');
+  return new RegistrarError('malformed', 'This is not an HTTP/1.1 request (RFC 9112)');
 }

@@ -1,13 +1,13 @@
 /**
  * The formats of password hashes; pure.
  *
- *   kdf       pbkdf2:<digest>:<iterations>       pbkdf2:sha256:600000
+ *   kdf       pbkdf2:<digest>:<iterations>       pbkdf2:sha256:600000       new hashes, and hashes from elsewhere
+ *             scrypt:<N>:<r>:<p>                 scrypt:32768:8:1           hashes from elsewhere alone
  *   password  <salt>$<hash>                      32 hex characters, then the hash in hex
  *
- * The salt's ASCII bytes, not the bytes that they spell, are the salt of RFC 8018. So `kdf + "$" + password`
- * is a Werkzeug hash string, and one line of Python checks it. The hash is as long as the digest. A kdf with
- * a fourth part, `pbkdf2:sha256:29000:hex`, is of a hash from elsewhere, whose salt may be any bytes: there
- * the salt is the bytes that its hex spells. None is made here.
+ * The salt's ASCII bytes, not the bytes that they spell, are the salt of RFC 8018. So `kdf + "$" + password` is a Werkzeug hash
+ * string, and one line of Python checks it. With `:hex` at the end of the kdf the salt is the bytes that its hex spells. A new
+ * hash is as long as its digest; one from elsewhere has 16 to 64 bytes.
  */
 
 import { RegistrarError } from '../errors.ts';
@@ -20,45 +20,86 @@ export interface Kdf {
   readonly iterations: number;
 }
 
+export interface Scrypt {
+  readonly digest: 'scrypt';
+  /** The names of RFC 7914: cost, block size, parallelization. */
+  readonly n: number;
+  readonly r: number;
+  readonly p: number;
+}
+
+/** A computation of a hash. */
+export type Derivation = Kdf | Scrypt;
+
+export type StoredKdf = Derivation & {
+  /** The salt is written as the hex of its bytes, and not as it is. */
+  readonly isSaltHex: boolean;
+};
+
 export const digestBytes: Readonly<Record<Digest, number>> = { sha256: 32, sha384: 48, sha512: 64 };
 
 /** OWASP Password Storage Cheat Sheet, March 2026; SHA-384 does the work of SHA-512. */
 const iterationsAdvised: Readonly<Record<Digest, number>> = { sha256: 600_000, sha384: 220_000, sha512: 220_000 };
 
-/** Some 2 s on a core: a dearer hash would hold every other request up. */
+/** About 2 s on a core: a costlier hash would delay every other request. */
 export const iterationsMax = 10_000_000;
 
-export const saltCharacters = 32;
+/** What a round costs, in iterations of PBKDF2-SHA256: SHA-512 by OWASP's advice, scrypt as measured (1.7, and memory). */
+const costOfRound: Readonly<Record<Derivation['digest'], number>> = { sha256: 1, sha384: 30 / 11, sha512: 30 / 11, scrypt: 2 };
 
-const pattern = /^pbkdf2:(sha256|sha384|sha512):([1-9][0-9]{0,8})$/;
+/** OWASP's first recommendation for scrypt takes so much, in each worker. */
+const scryptBytesMax = 128 << 20;
+
+export const saltCharacters = 32;
+/** Longer salts do not occur; the line of a user has to have room for them. */
+export const saltBytesMax = 256;
+const hashBytesMin = 16;
+const hashBytesMax = 64;
+
+const pbkdf2 = /^pbkdf2:(sha256|sha384|sha512):([1-9][0-9]{0,8})$/;
+const scrypt = /^scrypt:([1-9][0-9]{0,8}):([1-9][0-9]{0,8}):([1-9][0-9]{0,8})$/;
 const hexMark = ':hex';
 
-/** A salt of more is nobody's: it only has to fit into a line. */
-export const saltBytesMax = 256;
-
-/** Reads a `kdf`; undefined if it is none, or dearer than `iterationsMax`. */
+/** Reads the `kdf` of new hashes; undefined if it is none, or costlier than `iterationsMax`. */
 export function parseKdf(text: string): Kdf | undefined {
-  const match = pattern.exec(text);
+  const match = pbkdf2.exec(text);
   if (match === null) return undefined;
   const iterations = Number(match[2]);
-  if (iterations > iterationsMax) return undefined;
-  return { digest: match[1] as Digest, iterations };
-}
-
-export interface StoredKdf extends Kdf {
-  /** The salt is written as the hex of its bytes, and not as it is. */
-  readonly isSaltHex: boolean;
+  return iterations > iterationsMax ? undefined : { digest: match[1] as Digest, iterations };
 }
 
 /** Reads the `kdf` of a stored hash, which may be from elsewhere; undefined as in `parseKdf`. */
 export function parseStoredKdf(text: string): StoredKdf | undefined {
   const isSaltHex = text.endsWith(hexMark);
-  const kdf = parseKdf(isSaltHex ? text.slice(0, -hexMark.length) : text);
-  return kdf && { ...kdf, isSaltHex };
+  const plain = isSaltHex ? text.slice(0, -hexMark.length) : text;
+  const derivation = parseKdf(plain) ?? parseScrypt(plain);
+  return derivation && { ...derivation, isSaltHex };
 }
 
-export function formatKdf(kdf: Kdf): string {
-  return `pbkdf2:${kdf.digest}:${kdf.iterations}`;
+function parseScrypt(text: string): Scrypt | undefined {
+  const [, n = 0, r = 0, p = 0] = (scrypt.exec(text) ?? []).map(Number);
+  // RFC 7914: N is a power of two.
+  if (n < 2 || Math.log2(n) % 1 !== 0 || 128 * n * r > scryptBytesMax) return undefined;
+  const derivation: Scrypt = { digest: 'scrypt', n, r, p };
+  return costOf(derivation) > iterationsMax ? undefined : derivation;
+}
+
+export function formatKdf(kdf: Derivation): string {
+  return kdf.digest === 'scrypt' ? `scrypt:${kdf.n}:${kdf.r}:${kdf.p}` : `pbkdf2:${kdf.digest}:${kdf.iterations}`;
+}
+
+/** Iterations, or for scrypt mixes of a block of 128 bytes. */
+export function roundsOf(derivation: Derivation): number {
+  return derivation.digest === 'scrypt' ? derivation.n * derivation.r * derivation.p : derivation.iterations;
+}
+
+/** In iterations of PBKDF2-SHA256, on any machine the same. */
+export function costOf(derivation: Derivation): number {
+  return roundsOf(derivation) * costOfRound[derivation.digest];
+}
+
+export function roundsForCost(digest: Derivation['digest'], cost: number): number {
+  return Math.floor(cost / costOfRound[digest]);
 }
 
 /** What OWASP advises for this digest, if `kdf` stays below it. */
@@ -67,7 +108,8 @@ export function weakness(kdf: Kdf): number | undefined {
   return kdf.iterations < advised ? advised : undefined;
 }
 
-export interface StoredHash extends Kdf {
+export interface StoredHash {
+  readonly derivation: Derivation;
   readonly salt: Uint8Array;
   readonly hash: Uint8Array;
 }
@@ -78,15 +120,18 @@ export function parseCredential(kdf: string, password: string): StoredHash {
   if (parsed === undefined || credentialProblem(parsed, password) !== undefined) {
     throw new RegistrarError('corrupt', `Cannot check a password: the stored kdf "${kdf}" or its hash is not known`);
   }
-  const { digest, iterations, isSaltHex } = parsed;
+  const { isSaltHex, ...derivation } = parsed;
   const cut = password.indexOf('$');
-  // Their own bytes: of views into Node's pool the whole pool would be copied to the worker.
-  const salt = new Uint8Array(Buffer.from(password.slice(0, cut), isSaltHex ? 'hex' : 'latin1'));
-  return { digest, iterations, salt, hash: new Uint8Array(Buffer.from(password.slice(cut + 1), 'hex')) };
+  // The first block of PBKDF2 tells a right password from a wrong one; each further block would cost as much again.
+  const bytesMax = derivation.digest === 'scrypt' ? hashBytesMax : digestBytes[derivation.digest];
+  const hash = Buffer.from(password.slice(cut + 1), 'hex').subarray(0, bytesMax);
+  const salt = Buffer.from(password.slice(0, cut), isSaltHex ? 'hex' : 'latin1');
+  // Bytes of their own: with a view into Node's pool the worker would get a copy of the whole pool.
+  return { derivation, salt: new Uint8Array(salt), hash: new Uint8Array(hash) };
 }
 
 /** What keeps `salt$hash` from being kept as the hash of this kdf; undefined if it can be. Nothing of it is repeated. */
-export function credentialProblem({ digest, isSaltHex }: StoredKdf, password: string): string | undefined {
+export function credentialProblem({ isSaltHex }: StoredKdf, password: string): string | undefined {
   const cut = password.indexOf('$');
   if (cut < 0) return 'The hash has no "$" between salt and hash';
   const salt = password.slice(0, cut);
@@ -94,18 +139,22 @@ export function credentialProblem({ digest, isSaltHex }: StoredKdf, password: st
     return isSaltHex ? 'The salt is not lower-case hex' : 'The salt is empty, or is no plain ASCII text: it can be given as hex';
   }
   if (salt.length > saltBytesMax * (isSaltHex ? 2 : 1)) return `The salt is longer than ${saltBytesMax} bytes`;
-  const bytes = digestBytes[digest];
   const hash = password.slice(cut + 1);
   if (!hexBytes.test(hash)) return 'The hash is not lower-case hex';
-  return hash.length === 2 * bytes ? undefined : `The hash has ${hash.length / 2} bytes: one by ${digest} has ${bytes}`;
+  return lengthProblem(hash.length / 2);
+}
+
+export function lengthProblem(bytes: number): string | undefined {
+  if (bytes >= hashBytesMin && bytes <= hashBytesMax) return undefined;
+  return `The hash has ${bytes} bytes: it needs ${hashBytesMin} to ${hashBytesMax}`;
 }
 
 const hexBytes = /^(?:[0-9a-f]{2})+$/;
-/** What needs no escaping in JSON, and is no separator of ours. */
+/** What needs no escaping in JSON, and is not a separator of a hash. */
 const plainText = /^[ !#%-[\]-~]+$/;
 
-/** Makes a credential of a hash from elsewhere: of a salt that is plain text a hash like our own, of another one in hex. */
-export function foreignCredential(kdf: Kdf, salt: Buffer, hash: Buffer): Credential {
+/** Makes a credential of a hash from elsewhere: with a salt that is plain text a hash like our own, with another one in hex. */
+export function foreignCredential(kdf: Derivation, salt: Buffer, hash: Buffer): Credential {
   const text = salt.toString('latin1');
   if (plainText.test(text)) return { kdf: formatKdf(kdf), password: formatPassword(text, hash) };
   return { kdf: `${formatKdf(kdf)}${hexMark}`, password: formatPassword(salt.toString('hex'), hash) };

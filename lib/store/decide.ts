@@ -3,7 +3,7 @@
  * their own (memory and file) share it, so that they cannot come to differ.
  */
 
-import type { Arrival, Candidate, CreateOutcome, Expected, Replacement, StoredUser } from '../user-store.ts';
+import type { CreateOutcome, Expected, ImportedUser, NewUser, Replacement, StoredUser } from '../user-store.ts';
 
 /** The answer, and what has to be durable before it may be given. */
 export interface Decision<T> {
@@ -16,21 +16,22 @@ export interface Decision<T> {
 export const keptIdMax = 2 ** 47;
 
 export function decideCreate(
-  { login, registered, kdf, password, key }: Candidate,
+  { login, registered, kdf, password, key }: NewUser,
   current: StoredUser | undefined,
   nextId: number,
 ): Decision<CreateOutcome> {
-  // Whatever else the candidate has is none of its own.
-  return decideArrival({ login, registered, kdf, password, ...(key === undefined ? {} : { key }) }, current, nextId);
+  // No other field of the object is taken over.
+  return decideImport({ login, registered, kdf, password, key }, current, nextId);
 }
 
 /** Ids below `nextId` were given, or may have been. */
-export function decideArrival(arrival: Arrival, current: StoredUser | undefined, nextId: number): Decision<CreateOutcome> {
+export function decideImport(imported: ImportedUser, current: StoredUser | undefined, nextId: number): Decision<CreateOutcome> {
   if (current !== undefined) return { outcome: { created: false, user: current } };
-  const { login, registered, version = 1, changed, kdf, password, key } = arrival;
-  const id = arrival.id !== undefined && arrival.id >= nextId && arrival.id <= keptIdMax ? arrival.id : nextId;
+  const { login, registered, version = 1, changed, disabled, kdf, password, key } = imported;
+  const id = imported.id !== undefined && imported.id >= nextId && imported.id <= keptIdMax ? imported.id : nextId;
   const user = {
-    id, login, registered, version, ...(changed === undefined ? {} : { changed }), kdf, password, ...(key === undefined ? {} : { key }),
+    id, login, registered, version, ...(changed === undefined ? {} : { changed }), ...(disabled === undefined ? {} : { disabled }),
+    kdf, password, ...(key === undefined ? {} : { key }),
   };
   return { outcome: { created: true, user }, put: user };
 }
@@ -41,14 +42,17 @@ export function decideReplace(
   current: StoredUser | undefined,
 ): Decision<StoredUser | undefined> {
   if (!matches(expected, current)) return { outcome: undefined };
-  const { kdf, password, changed, endsSessions } = replacement;
-  if (changed === undefined) {
-    const user = { ...current, version: current.version + (endsSessions ? 1 : 0), kdf, password };
-    return { outcome: user, put: user };
-  }
-  // The key belongs to the registration's password: with another one there is nothing to compare a repeat with.
-  const { id, login, registered, version } = current;
-  const user = { id, login, registered, version: version + 1, changed, kdf, password };
+  const { kdf, password, changed, endsSessions, disabled } = replacement;
+  // The key is compared with the password of the registration: a new password makes it void.
+  const { key, disabled: disabledBefore, ...kept } = current;
+  const raise = changed !== undefined || endsSessions === true || disabled !== undefined ? 1 : 0;
+  const disabledNow = disabled === undefined ? disabledBefore : disabled === false ? undefined : disabled;
+  const user = {
+    ...kept, version: current.version + raise, kdf, password,
+    ...(changed === undefined ? {} : { changed }),
+    ...(disabledNow === undefined ? {} : { disabled: disabledNow }),
+    ...(key === undefined || changed !== undefined ? {} : { key }),
+  };
   return { outcome: user, put: user };
 }
 

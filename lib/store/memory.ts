@@ -1,10 +1,11 @@
 /** The reference implementation of the contract, for tests: a Map, and an array for the order of ids. */
 
-import type { Arrival, Candidate, CreateOutcome, Expected, Replacement, StoredUser } from '../user-store.ts';
-import type { UserLines, UserPage, UserRecords, UserStore, UserView } from '../user-store.ts';
+import type { CreateOutcome, Expected, ImportedUser, NewUser, Replacement, StoredUser } from '../user-store.ts';
+import type { NdjsonPage, PublicUser, RecordPage, UserPage, UserStore } from '../user-store.ts';
 import { publicUser } from '../user.ts';
+import { CostliestKdfs } from './costliest-kdfs.ts';
 import { decodeCursor, encodeCursor } from './cursor.ts';
-import { decideArrival, decideCreate, decideRemove, decideReplace } from './decide.ts';
+import { decideImport, decideCreate, decideRemove, decideReplace } from './decide.ts';
 import type { Decision } from './decide.ts';
 
 const linesUsers = 500;
@@ -12,21 +13,22 @@ const linesUsers = 500;
 export class MemoryUserStore implements UserStore {
   /** Insertion order is the order of ids: a replacement keeps its place, a login registered anew goes last. */
   readonly #users = new Map<string, StoredUser>();
+  readonly #kdfs = new CostliestKdfs();
   #nextId = 1;
 
-  async create(candidate: Candidate): Promise<CreateOutcome> {
+  async create(candidate: NewUser): Promise<CreateOutcome> {
     return this.#apply(candidate.login, decideCreate(candidate, this.#users.get(candidate.login), this.#nextId));
   }
 
-  async createMany(arrivals: readonly Arrival[]): Promise<readonly CreateOutcome[]> {
-    return arrivals.map((arrival) => this.#apply(arrival.login, decideArrival(arrival, this.#users.get(arrival.login), this.#nextId)));
+  async createMany(arrivals: readonly ImportedUser[]): Promise<readonly CreateOutcome[]> {
+    return arrivals.map((arrival) => this.#apply(arrival.login, decideImport(arrival, this.#users.get(arrival.login), this.#nextId)));
   }
 
-  async find(login: string): Promise<StoredUser | undefined> {
+  async findRecord(login: string): Promise<StoredUser | undefined> {
     return this.#users.get(login);
   }
 
-  view(login: string): UserView | undefined {
+  findPublic(login: string): PublicUser | undefined {
     const user = this.#users.get(login);
     return user && { id: user.id, version: user.version, json: JSON.stringify(publicUser(user)) };
   }
@@ -44,24 +46,28 @@ export class MemoryUserStore implements UserStore {
     return { users: users.map((user) => Buffer.from(JSON.stringify(publicUser(user)))), next };
   }
 
-  async lines(after: string | undefined): Promise<UserLines> {
+  async ndjsonPage(after: string | undefined): Promise<NdjsonPage> {
     const { users, next } = await this.page(after, linesUsers);
     return { bytes: Buffer.concat(users.flatMap((user) => [user, Buffer.from('\n')])), next };
   }
 
-  async records(after: string | undefined): Promise<UserRecords> {
+  async recordPage(after: string | undefined): Promise<RecordPage> {
     return this.#following(after, linesUsers);
   }
 
+  async lastId(): Promise<number> {
+    return this.#nextId - 1;
+  }
+
   kdfs(): readonly string[] {
-    return [...new Set([...this.#users.values()].map(({ kdf }) => kdf))];
+    return this.#kdfs.list;
   }
 
   async close(): Promise<void> {
     this.#users.clear();
   }
 
-  #following(after: string | undefined, limit: number): UserRecords {
+  #following(after: string | undefined, limit: number): RecordPage {
     const from = after === undefined ? 0 : decodeCursor(after);
     const following = [...this.#users.values()].filter(({ id }) => id > from);
     const users = following.slice(0, limit);
@@ -72,6 +78,7 @@ export class MemoryUserStore implements UserStore {
   #apply<T>(login: string, { outcome, put, remove }: Decision<T>): T {
     if (put !== undefined) {
       this.#users.set(login, put);
+      this.#kdfs.add(put.kdf);
       this.#nextId = Math.max(this.#nextId, put.id + 1);
     }
     if (remove !== undefined) this.#users.delete(login);

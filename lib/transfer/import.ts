@@ -1,97 +1,105 @@
 /**
- * Takes users in from elsewhere, line by line, with a result for each line in order.
+ * Imports users, line by line, with a result for each line in order. It never changes a user who exists.
  *
- * What is said to be added is durable. Where it is interrupted, by a signal or a full disk, it is run again from the
- * beginning: whoever is there already and is the same is left alone. It never changes a user. In memory are the lines
- * of two batches, whatever the input; a dry run remembers some 100 bytes for each user to find those that come twice.
+ * What is reported as added is durable. After an interruption, by a signal or a full disk, it is run again from the beginning:
+ * a user who exists and is the same is left alone. Two users are the same if the dates that are given agree, and the id or
+ * the hash does. A dry run is the same code on `dry-run.ts`. In memory are the lines of two batches, whatever the input.
  */
 
-import { createHash } from 'node:crypto';
 import { setMaxListeners } from 'node:events';
-import type { PasswordPolicy } from '../password-policy.ts';
+import { costFactorMax } from '../password/equalize-cost.ts';
 import type { ForeignFormat } from '../password/foreign-hash.ts';
-import type { Credential } from '../user.ts';
-import type { Arrival, StoredUser, UserStore } from '../user-store.ts';
+import type { PasswordPolicy } from '../password-policy.ts';
+import type { ImportedUser, StoredUser } from '../user-store.ts';
+import { dryRun } from './dry-run.ts';
+import type { ImportHasher, ImportTarget } from './dry-run.ts';
+import { costFactor, parseImportLine } from './import-line.ts';
+import type { HashedUser, ImportLine, PlaintextUser } from './import-line.ts';
 import { readLines } from './lines.ts';
-import type { Line } from './lines.ts';
-import { parseNewcomer } from './newcomer.ts';
-import type { Hashed, InClear, Newcomer } from './newcomer.ts';
+
+export interface Added {
+  readonly line: number;
+  readonly outcome: 'added';
+  readonly login: string;
+  /** Absent in a dry run. */
+  readonly id?: number;
+  /** Says so if the user did not keep the id of the line. */
+  readonly detail?: string;
+  /** How many hashes of the service the hash costs, if that is more than `costFactorMax`. */
+  readonly costs?: number;
+}
 
 export type ImportResult =
-  /** `detail` says so if it could not have the id that it had elsewhere. In a dry run there is no id. */
-  | { readonly line: number; readonly outcome: 'added'; readonly login: string; readonly id?: number; readonly detail?: string }
+  | Added
   | { readonly line: number; readonly outcome: 'unchanged'; readonly login: string; readonly id?: number }
-  /** The login is another user's. */
+  /** The login belongs to another user. */
   | { readonly line: number; readonly outcome: 'refused'; readonly login: string; readonly detail: string }
   | { readonly line: number; readonly outcome: 'invalid'; readonly detail: string };
 
-interface VerifyOptions {
-  readonly signal?: AbortSignal | undefined;
-  readonly kdfs: readonly string[];
-}
-
-export interface ImportOptions {
-  readonly store: Pick<UserStore, 'find' | 'createMany'>;
-  /** Waits for its workers as long as it takes. */
-  readonly hasher: {
-    hash(password: string, signal?: AbortSignal): Promise<Credential>;
-    verify(password: string, credential: Credential, options: VerifyOptions): Promise<boolean>;
-  };
+export interface ImportOptions extends ImportTarget {
   readonly policy: PasswordPolicy;
   readonly now: () => Date;
-  /** How the lines' hashes are written, if not as here. */
+  /** The format of the hashes, if it is not that of this product. */
   readonly from: ForeignFormat | undefined;
-  /** Says what would happen, and writes nothing. */
+  /** Whether a hash may cost more than `costFactorMax` times one of the service. */
+  readonly isCostlyAllowed?: boolean;
+  /** Whether each hash is compared with that of an empty password, which takes the time of a sign-in. */
+  readonly isEmptyChecked?: boolean;
+  /** Reports what would happen, and writes nothing. */
   readonly isDryRun: boolean;
-  /** What is being written is finished still. */
+  /** Ends it; what is being written is finished. */
   readonly signal?: AbortSignal;
 }
 
-/** What is durable together; the time of one sync is shared by so many. */
+/** Lines that become durable together, and share the time of one sync. */
 const linesMax = 4_000;
-
-/** Each takes a tenth of a second of a core: so many are hashed again where it was killed between. */
-const clearLinesMax = 64;
+/** The same for lines that take a hash each: after a kill so many are hashed again. */
+const hashedLinesMax = 64;
 
 interface Planned {
   readonly line: number;
-  readonly newcomer: Newcomer | { readonly problem: string };
+  readonly user: ImportLine | { readonly problem: string };
+}
+
+interface Run extends ImportOptions {
+  /** The first id that this run was given: users from there on were added by it. */
+  firstAddedId: number;
 }
 
 /**
- * Results as they become durable, in the order of the lines. Ends early when the signal comes; rejects with what
- * the store or the input does, after all that is durable has been told.
+ * Results as they become durable, in the order of the lines. Ends early on the signal; rejects with the error of the store or
+ * of the input, after everything durable has been reported.
  */
 export async function* importLines(input: AsyncIterable<Uint8Array>, options: ImportOptions): AsyncGenerator<readonly ImportResult[]> {
-  // Each hash that waits listens to it: Node would take more than ten for a leak, and say so.
+  // Each hash that waits listens to the signal: Node would report more than ten as a leak.
   if (options.signal !== undefined) setMaxListeners(0, options.signal);
-  const carryOut = options.isDryRun ? rehearsal(options) : (batch: readonly Planned[]) => addAll(batch, options);
+  const run: Run = { ...options, ...(options.isDryRun ? dryRun(options) : {}), firstAddedId: Infinity };
   let writing: Promise<readonly ImportResult[]> | undefined;
   let failure: { readonly error: unknown } | undefined;
-  const batches = batchesOf(input, options);
+  const batches = batchesOf(input, run);
   try {
-    while (!options.signal?.aborted) {
-      // The next lines are read and looked into while those before are synced.
+    while (!run.signal?.aborted) {
+      // The next lines are read and parsed while those before are synced.
       const reading = batches.next().catch((error: unknown) => {
         failure = { error };
       });
-      const results = await settled(writing, options.signal);
+      const results = await finished(writing, run.signal);
       writing = undefined;
       if (results.length > 0) yield results;
       const next = await reading;
       if (next === undefined || next.done === true) break;
-      writing = carryOut(next.value);
+      writing = addAll(next.value, run);
       writing.catch(() => undefined);
     }
-    const results = await settled(writing, options.signal);
+    const results = await finished(writing, run.signal);
     if (results.length > 0) yield results;
   } finally {
     await batches.return(undefined).catch(() => undefined);
   }
-  if (failure !== undefined && !options.signal?.aborted) throw failure.error;
+  if (failure !== undefined && !run.signal?.aborted) throw failure.error;
 }
 
-async function settled(writing: Promise<readonly ImportResult[]> | undefined, signal: AbortSignal | undefined) {
+async function finished(writing: Promise<readonly ImportResult[]> | undefined, signal: AbortSignal | undefined) {
   try {
     return (await writing) ?? [];
   } catch (error) {
@@ -100,75 +108,75 @@ async function settled(writing: Promise<readonly ImportResult[]> | undefined, si
   }
 }
 
-/** Lines that were looked into, as many as are carried out together. */
-async function* batchesOf(input: AsyncIterable<Uint8Array>, options: ImportOptions): AsyncGenerator<readonly Planned[]> {
+/** Parsed lines, as many as are written together. */
+async function* batchesOf(input: AsyncIterable<Uint8Array>, run: Run): AsyncGenerator<readonly Planned[]> {
+  const rules = { from: run.from, policy: run.policy, kdf: run.hasher.kdf, isCostlyAllowed: run.isCostlyAllowed ?? false };
   let batch: Planned[] = [];
-  let clear = 0;
+  let hashes = 0;
   for await (const lines of readLines(input)) {
     for (const line of lines) {
-      const planned = plan(line, options);
-      batch.push(planned);
-      if ('clear' in planned.newcomer) clear++;
-      if (batch.length < linesMax && clear < clearLinesMax) continue;
+      const user = 'problem' in line ? line : parseImportLine(line.text, rules);
+      batch.push({ line: line.number, user });
+      if ('plaintext' in user || run.isEmptyChecked) hashes++;
+      if (batch.length < linesMax && hashes < hashedLinesMax) continue;
       yield batch;
       batch = [];
-      clear = 0;
+      hashes = 0;
     }
   }
   if (batch.length > 0) yield batch;
 }
 
-function plan(line: Line, options: ImportOptions): Planned {
-  const newcomer = 'problem' in line ? line : parseNewcomer(line.text, options);
-  return { line: line.number, newcomer };
-}
-
-async function addAll(batch: readonly Planned[], options: ImportOptions): Promise<readonly ImportResult[]> {
-  const { store } = options;
-  const now = options.now().toISOString();
-  const prepared = batch.some(({ newcomer }) => 'clear' in newcomer)
-    ? await everyOne(batch, async (planned) => prepare(planned, now) ?? prepareClear(planned, now, options))
+async function addAll(batch: readonly Planned[], run: Run): Promise<readonly ImportResult[]> {
+  const now = run.now().toISOString();
+  const isHashing = run.isEmptyChecked || batch.some(({ user }) => 'plaintext' in user);
+  const prepared = isHashing
+    ? await everyOne(batch, async (planned) => (await prepareHash(planned, now, run)) ?? prepare(planned, now))
     : batch.map((planned) => prepare(planned, now));
-  const arrivals = prepared.filter((one): one is Arrival => one !== undefined && !('outcome' in one));
-  const outcomes = arrivals.length === 0 ? [] : await store.createMany(arrivals);
+  const users = prepared.filter((one): one is ImportedUser => !('outcome' in one));
+  const outcomes = users.length === 0 ? [] : await run.store.createMany(users);
+  for (const { created, user } of outcomes) if (created) run.firstAddedId = Math.min(run.firstAddedId, user.id);
   const results: ImportResult[] = [];
   let at = 0;
   for (const [n, one] of prepared.entries()) {
-    const { line, newcomer } = batch[n]!;
-    if (one !== undefined && 'outcome' in one) {
-      results.push(one);
+    const { line, user: planned } = batch[n]!;
+    if ('outcome' in one || 'problem' in planned) {
+      if ('outcome' in one) results.push(one);
       continue;
     }
-    const { created, user } = outcomes[at]!;
-    const wanted = arrivals[at++]!.id;
-    if (created) results.push(added(line, user, wanted));
-    else if (!('problem' in newcomer)) results.push(await told(line, newcomer, user, options));
+    const { created, user } = outcomes[at++]!;
+    results.push(created ? added(line, user, one.id, run) : await existing(line, planned, user, run));
   }
   return results;
 }
 
-function isDated(newcomer: Hashed): newcomer is Hashed & { readonly registered: string } {
-  return newcomer.registered !== undefined;
+/** A line that is to be written as it is, or its result. */
+function prepare({ line, user }: Planned, now: string): ImportedUser | ImportResult {
+  if ('problem' in user) return { line, outcome: 'invalid', detail: user.problem };
+  if ('plaintext' in user) throw new TypeError('a plaintext password is hashed first');
+  return hasDate(user) ? user : { ...user, registered: now };
 }
 
-/** What takes no time: whoever comes in clear is left to `prepareClear`. */
-function prepare({ line, newcomer }: Planned, now: string): Arrival | ImportResult | undefined {
-  if ('problem' in newcomer) return { line, outcome: 'invalid', detail: newcomer.problem };
-  if ('clear' in newcomer) return undefined;
-  return isDated(newcomer) ? newcomer : { ...newcomer, registered: now };
+function hasDate(user: HashedUser): user is HashedUser & { readonly registered: string } {
+  return user.registered !== undefined;
 }
 
-/** A taken login costs no hash but that of the comparison. */
-async function prepareClear({ line, newcomer }: Planned, now: string, options: ImportOptions): Promise<Arrival | ImportResult | undefined> {
-  if (!('clear' in newcomer)) return undefined;
-  const { login, registered = now, clear } = newcomer;
-  const owner = await options.store.find(login);
-  if (owner !== undefined) return told(line, newcomer, owner, options);
-  return { login, registered, ...(await options.hasher.hash(clear, options.signal)) };
+/** What takes a hash; undefined for a line that `prepare` can take. A taken login costs no hash but that of the comparison. */
+async function prepareHash({ line, user }: Planned, now: string, run: Run): Promise<ImportedUser | ImportResult | undefined> {
+  const { signal, hasher, store } = run;
+  if ('problem' in user) return undefined;
+  if (!('plaintext' in user)) {
+    const isEmpty = run.isEmptyChecked === true && user.kdf !== 'none' && (await hasher.verify('', user, { signal }));
+    return isEmpty ? { line, outcome: 'invalid', detail: 'The hash is that of an empty password, which no sign-in accepts' } : undefined;
+  }
+  const { plaintext, ...rest } = user;
+  const owner = await store.findRecord(user.login);
+  if (owner !== undefined) return existing(line, user, owner, run);
+  return { ...rest, registered: rest.registered ?? now, ...(await hasher.hash(plaintext, signal)) };
 }
 
-/** All at once, and none is under way any more when it rejects. */
-async function everyOne<T, R>(values: readonly T[], act: (value: T, n: number) => Promise<R>): Promise<R[]> {
+/** All at once; when it rejects, none is still running. */
+async function everyOne<T, R>(values: readonly T[], act: (value: T) => Promise<R>): Promise<R[]> {
   const ended = await Promise.allSettled(values.map(act));
   return ended.map((one) => {
     if (one.status === 'rejected') throw one.reason;
@@ -176,48 +184,39 @@ async function everyOne<T, R>(values: readonly T[], act: (value: T, n: number) =
   });
 }
 
-function added(line: number, { login, id }: StoredUser, wanted: number | undefined): ImportResult {
-  if (wanted === undefined || wanted === id) return { line, outcome: 'added', login, id };
-  return { line, outcome: 'added', login, id, detail: `Id ${wanted} was, or may have been, given here already: it became ${id}` };
+function added(line: number, { login, id, kdf }: StoredUser, wanted: number | undefined, { hasher, isDryRun }: Run): ImportResult {
+  const factor = kdf === hasher.kdf ? 1 : costFactor(kdf, hasher.kdf);
+  const costs = factor > costFactorMax ? { costs: Number(factor.toFixed(1)) } : {};
+  if (isDryRun) return { line, outcome: 'added', login, ...costs };
+  if (wanted === undefined || wanted === id) return { line, outcome: 'added', login, id, ...costs };
+  const detail = `Id ${wanted} has been assigned before, or may have been: the user has got ${id}`;
+  return { line, outcome: 'added', login, id, detail, ...costs };
 }
 
-/** The login is somebody's: of who came with this line already, or of another user? */
-async function told(line: number, newcomer: Newcomer, owner: StoredUser, options: ImportOptions): Promise<ImportResult> {
+/** The result of a line whose login exists: of the same user, or of another one. */
+async function existing(line: number, user: ImportLine, owner: StoredUser, run: Run): Promise<ImportResult> {
   const { login, id, registered } = owner;
-  if (await isSame(newcomer, owner, options)) return { line, outcome: 'unchanged', login, id };
-  return { line, outcome: 'refused', login, detail: `The login "${login}" is that of user ${id}, who was registered ${registered}` };
+  const isOfThisRun = id >= run.firstAddedId;
+  if (await isSame(user, owner, isOfThisRun, run)) {
+    return { line, outcome: 'unchanged', login, ...(run.isDryRun && isOfThisRun ? {} : { id }) };
+  }
+  const whose = isOfThisRun ? 'an earlier line' : `user ${id}, registered ${registered}`;
+  // A sign-in renews the hash of a user who came without an id: that it is the same one cannot be known.
+  const differs = user.registered === undefined || user.registered === registered ? 'password or hash' : 'date';
+  return { line, outcome: 'refused', login, detail: `The login "${login}" belongs to ${whose}, with another ${differs}` };
 }
 
 /**
- * Who has signed in, or changed the password, has another hash since, and is the same still: then the millisecond of
- * the registration tells. Whoever is here in an earlier state is not taken for the same: nothing is changed by an import.
+ * The id counts only of a user who existed before this run: which id an earlier line gets a dry run cannot know. A user
+ * whose version is lower here than in the line is not the same: an import changes nothing.
  */
-async function isSame(newcomer: Newcomer, owner: StoredUser, { hasher, signal }: ImportOptions): Promise<boolean> {
-  const isRegisteredThen = newcomer.registered === owner.registered;
-  if ('clear' in newcomer) return isRegisteredThen || hasher.verify(newcomer.clear, owner, { signal, kdfs: [] });
-  const isHash = newcomer.kdf === owner.kdf && newcomer.password === owner.password;
-  return owner.version >= (newcomer.version ?? 1) && (isRegisteredThen || isHash);
+async function isSame(user: ImportLine, owner: StoredUser, isOfThisRun: boolean, { hasher, signal }: Run): Promise<boolean> {
+  if (user.registered !== undefined && user.registered !== owner.registered) return false;
+  if ('plaintext' in user) return isPasswordOf(user, owner, hasher, signal);
+  if (owner.version < (user.version ?? 1)) return false;
+  return (user.kdf === owner.kdf && user.password === owner.password) || (user.id === owner.id && !isOfThisRun);
 }
 
-/** What would happen: nothing is hashed, and a line that comes twice is known by a digest of what it says. */
-function rehearsal(options: ImportOptions): (batch: readonly Planned[]) => Promise<readonly ImportResult[]> {
-  const seen = new Map<string, string>();
-  const one = async ({ line, newcomer }: Planned): Promise<ImportResult> => {
-    if ('problem' in newcomer) return { line, outcome: 'invalid', detail: newcomer.problem };
-    const { login } = newcomer;
-    const owner = await options.store.find(login);
-    if (owner !== undefined) return told(line, newcomer, owner, options);
-    const digest = digestOf(newcomer);
-    const before = seen.get(login);
-    if (before === undefined) seen.set(login, digest);
-    else if (before === digest) return { line, outcome: 'unchanged', login };
-    else return { line, outcome: 'refused', login, detail: `The login "${login}" is that of an earlier line` };
-    return { line, outcome: 'added', login };
-  };
-  return (batch) => everyOne(batch, one);
-}
-
-function digestOf(newcomer: InClear | Hashed): string {
-  const said = 'clear' in newcomer ? newcomer.clear : `${newcomer.kdf}$${newcomer.password}`;
-  return createHash('sha256').update(said).digest('base64').slice(0, 16);
+function isPasswordOf({ plaintext }: PlaintextUser, owner: StoredUser, hasher: ImportHasher, signal: AbortSignal | undefined) {
+  return hasher.verify(plaintext, owner, { signal });
 }

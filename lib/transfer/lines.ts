@@ -1,11 +1,11 @@
 /**
- * Cuts a stream of bytes into numbered lines of UTF-8 text. A line that is too long is passed over as it
- * comes, and never kept whole; one that is no text is told from one that is. Blank lines count, and are left out.
+ * Splits a stream of bytes into numbered lines of UTF-8 text. A line that is too long is skipped as it comes, without
+ * being kept in memory; a line that is not UTF-8 is reported as such. Blank lines are counted and left out.
  */
 
 import { isUtf8 } from 'node:buffer';
 
-/** As much as a body may have: a login and a password of the greatest length, every character escaped twice over, are below 8 KB. */
+/** As much as a body may have. A login of 254 characters and a password of 256, each escaped as a surrogate pair, have 6 KB. */
 export const lineBytesMax = 16_384;
 
 /** Counted from 1. */
@@ -16,10 +16,10 @@ export type Line =
 const newline = 0x0a;
 const byteOrderMark = '\ufeff';
 
-/** The lines as they come, those of one chunk together; what comes last needs no newline. */
+/** The lines as they come, those of one chunk together. The last line needs no newline. */
 export async function* readLines(chunks: AsyncIterable<Uint8Array>): AsyncGenerator<readonly Line[]> {
   let rest: Buffer = Buffer.alloc(0);
-  /** The beginning of the line is gone already. */
+  /** The beginning of the line has been dropped. */
   let isTooLong = false;
   let number = 0;
   for await (const chunk of chunks) {
@@ -45,7 +45,9 @@ export async function* readLines(chunks: AsyncIterable<Uint8Array>): AsyncGenera
 function decode(bytes: Buffer, number: number, isTooLong: boolean, isText: boolean): Line | undefined {
   if (isTooLong || bytes.length > lineBytesMax) return { number, problem: `It is longer than ${lineBytesMax} bytes` };
   if (!isText && !isUtf8(bytes)) return { number, problem: 'It is not UTF-8 text' };
-  const text = bytes.toString('utf8');
-  if (text.trim() === '') return undefined;
-  return { number, text: number === 1 && text.startsWith(byteOrderMark) ? text.slice(1) : text };
+  const decoded = bytes.toString('utf8');
+  const text = number === 1 && decoded.startsWith(byteOrderMark) ? decoded.slice(1) : decoded;
+  // Files that were joined by cat have one in the middle.
+  if (text.startsWith(byteOrderMark)) return { number, problem: 'It begins with a byte order mark (U+FEFF), which may begin a file only' };
+  return text.trim() === '' ? undefined : { number, text };
 }

@@ -1,37 +1,25 @@
-/**
- * Writes a file that is there whole or not at all: under a temporary name beside it, for the owner alone, synced,
- * renamed, and the directory synced. What was under the name before stays until then.
- */
+/** Writes the file that an operator names: durably, through a symbolic link, with errors that name the file and the reason. */
 
-import { randomBytes } from 'node:crypto';
-import { lstat, open, realpath, rename, stat, unlink } from 'node:fs/promises';
-import { dirname, resolve } from 'node:path';
+import { lstat, realpath, stat } from 'node:fs/promises';
+import { resolve } from 'node:path';
+import { writeDurableFile } from '../durable-file.ts';
 import { RegistrarError, messageOf, noRoom, systemCode } from '../errors.ts';
 
 /** Resolves with the bytes that it has. Rejects with `storage-full` or `cannot-start`, and has left nothing then. */
 export async function writeWholeFile(path: string, chunks: AsyncIterable<Buffer>, signal?: AbortSignal): Promise<number> {
-  const target = await targetOf(path).catch((error: unknown) => refuse(path, error));
-  const temporary = `${target}.part-${randomBytes(4).toString('hex')}`;
-  const file = await open(temporary, 'wx', 0o600).catch((error: unknown) => refuse(path, error));
   let bytes = 0;
-  try {
-    try {
-      for await (const chunk of chunks) {
-        signal?.throwIfAborted();
-        await file.writeFile(chunk);
-        bytes += chunk.length;
-      }
-      await file.sync();
-    } finally {
-      await file.close();
+  async function* counted(): AsyncGenerator<Buffer> {
+    for await (const chunk of chunks) {
+      signal?.throwIfAborted();
+      bytes += chunk.length;
+      yield chunk;
     }
-    await rename(temporary, target);
+  }
+  try {
+    await writeDurableFile(await targetOf(path), counted());
   } catch (error) {
-    await unlink(temporary).catch(() => undefined);
     refuse(path, error);
   }
-  const directory = await open(dirname(target), 'r').catch((error: unknown) => refuse(path, error));
-  await directory.sync().finally(() => directory.close());
   return bytes;
 }
 

@@ -1,19 +1,43 @@
-/** A real etcd cluster on loopback, of members that can be killed, stopped and started again. */
+/** A cluster of etcd on loopback, real processes, and the certificates that it can use. */
 
-import { spawn } from 'node:child_process';
+import { execFileSync, spawn } from 'node:child_process';
 import type { ChildProcess } from 'node:child_process';
 import { once } from 'node:events';
-import { createWriteStream, mkdtempSync, readFileSync, rmSync } from 'node:fs';
+import { createWriteStream, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { request as httpRequest } from 'node:http';
 import { request as httpsRequest } from 'node:https';
-import { createServer } from 'node:net';
-import type { AddressInfo } from 'node:net';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
-import { until, without } from './temporary.ts';
+import type { EtcdServer } from './etcd-suites.ts';
+import { freePorts, until } from './temporary.ts';
 
-/** False, or why what needs etcd is skipped. */
-export const withoutEtcd: string | false = without('etcd');
+export interface Certificates {
+  readonly ca: string;
+  readonly cert: string;
+  readonly key: string;
+  readonly clientCert: string;
+  readonly clientKey: string;
+}
+
+/** Paths of PEM files in the directory. */
+export function makeCertificates(directory: string): Certificates {
+  const at = (name: string): string => join(directory, name);
+  const openssl = (...args: string[]): void => void execFileSync('openssl', args, { stdio: 'pipe', timeout: 20_000 });
+  const newKey = (name: string): void => openssl('genpkey', '-algorithm', 'EC', '-pkeyopt', 'ec_paramgen_curve:prime256v1', '-out', at(name));
+  newKey('ca-key.pem');
+  openssl('req', '-x509', '-new', '-key', at('ca-key.pem'), '-days', '2', '-subj', '/CN=authority', '-out', at('ca.pem'));
+  const sign = (name: string, subject: string, extensions: string): void => {
+    newKey(`${name}-key.pem`);
+    writeFileSync(at(`${name}.ext`), extensions);
+    openssl('req', '-new', '-key', at(`${name}-key.pem`), '-subj', subject, '-out', at(`${name}.csr`));
+    openssl('x509', '-req', '-in', at(`${name}.csr`), '-CA', at('ca.pem'), '-CAkey', at('ca-key.pem'), '-CAcreateserial', '-days', '2', '-extfile', at(`${name}.ext`), '-out', at(`${name}.pem`));
+  };
+  // The gateway of a member speaks to the member itself as a client, with the member's own certificate.
+  sign('member', '/CN=member', 'subjectAltName=IP:127.0.0.1\nextendedKeyUsage=serverAuth,clientAuth\n');
+  // etcd's gateway takes no client certificate with a common name when users have to prove themselves.
+  sign('client', '/O=registrar', 'subjectAltName=DNS:registrar\nextendedKeyUsage=clientAuth\n');
+  return { ca: at('ca.pem'), cert: at('member.pem'), key: at('member-key.pem'), clientCert: at('client.pem'), clientKey: at('client-key.pem') };
+}
 
 export interface Member {
   readonly name: string;
@@ -39,18 +63,6 @@ export interface ClusterOptions {
   readonly ports?: readonly number[];
 }
 
-/** Ports that were free just now. */
-export async function freePorts(count: number): Promise<number[]> {
-  const servers = await Promise.all(Array.from({ length: count }, async () => {
-    const server = createServer().listen(0, '127.0.0.1');
-    await once(server, 'listening');
-    return server;
-  }));
-  const ports = servers.map((server) => (server.address() as AddressInfo).port);
-  await Promise.all(servers.map((server) => once(server.close(), 'close')));
-  return ports;
-}
-
 /** A process that ends before it has stopped its clusters leaves nothing either. */
 const running = new Set<ChildProcess>();
 const directories = new Set<string>();
@@ -59,7 +71,7 @@ process.once('exit', () => {
   for (const directory of directories) rmSync(directory, { recursive: true, force: true, maxRetries: 5 });
 });
 
-export class Cluster {
+export class Cluster implements EtcdServer {
   readonly members: readonly Member[];
   readonly directory: string;
   readonly #options: ClusterOptions;
@@ -196,11 +208,10 @@ export class Cluster {
   async put(key: string, value: string): Promise<void> {
     await this.ask('/v3/kv/put', { key: Buffer.from(key).toString('base64'), value: Buffer.from(value).toString('base64') });
   }
-}
 
-let prefixes = 0;
-
-/** A prefix of its own, for a store that has nothing to do with others on the same cluster. */
-export function newPrefix(): string {
-  return `/test-${++prefixes}/`;
+  async removeAll(prefix: string): Promise<void> {
+    const end = Buffer.from(prefix);
+    end[end.length - 1]!++;
+    await this.ask('/v3/kv/deleterange', { key: Buffer.from(prefix).toString('base64'), range_end: end.toString('base64') });
+  }
 }

@@ -14,8 +14,9 @@ import { setImmediate as nextTurn } from 'node:timers/promises';
 import type { TestContext } from 'node:test';
 import { fileURLToPath } from 'node:url';
 import { nodeFileSystem } from '../../lib/store/file/file-system.ts';
-import { FileLock } from '../../lib/store/file/lock.ts';
-import { loader, root, until } from './temporary.ts';
+import { FileLock } from '../../lib/store/file/file-lock.ts';
+import { connectCommands, serveCommands } from './command-process.ts';
+import { childEnvironment, loader, root, until } from './temporary.ts';
 
 interface Mark {
   /** How often the lock was taken. */
@@ -113,9 +114,8 @@ export type LockCommand =
 const [directory, fencePath] = process.argv.slice(2);
 
 if (directory !== undefined && fencePath !== undefined && process.send !== undefined) {
-  const send = process.send.bind(process);
   const fence = new Fence(fencePath);
-  const lock = await FileLock.join({ fs: nodeFileSystem, directory, onWanted: () => undefined });
+  const lock = await FileLock.join({ fs: nodeFileSystem, directory, onWaiter: () => undefined });
   const takeTurns = async (takes: number): Promise<{ takes: number; longestMs: number }> => {
     const sum = { takes: 0, longestMs: 0 };
     for (;;) {
@@ -135,28 +135,24 @@ if (directory !== undefined && fencePath !== undefined && process.send !== undef
       lock.release();
     }
   };
-  process.on('message', async ({ n, command }: { n: number; command: LockCommand }) => {
-    try {
-      let answer: unknown;
-      if (command.do === 'hold') {
+  serveCommands<LockCommand>(async (command) => {
+    switch (command.do) {
+      case 'hold': {
         await lock.acquire(command.waitMsMax);
-        answer = String(process.hrtime.bigint());
+        const heldAt = String(process.hrtime.bigint());
         fence.enter();
-      } else if (command.do === 'wanted') {
-        await until(() => lock.isWanted, 'somebody to want the lock');
-      } else if (command.do === 'release') {
-        fence.leave();
-        lock.release();
-      } else {
-        answer = await takeTurns(command.takes);
+        return heldAt;
       }
-      send({ n, answer });
-    } catch (error) {
-      send({ n, error: error instanceof Error ? error.message : String(error) });
+      case 'wanted':
+        return until(() => lock.hasWaiters, 'another process to wait for the lock');
+      case 'release':
+        fence.leave();
+        return lock.release();
+      case 'turns':
+        return takeTurns(command.takes);
     }
-  });
+  }, { identity: lock.identity, pid: process.pid });
   process.on('disconnect', () => process.exit());
-  send({ identity: lock.identity, pid: process.pid });
 }
 
 /** Where a process lives: as a child of the test, of a parent that never asks how it ended, or in a namespace. */
@@ -183,10 +179,7 @@ export interface LockProcess {
 
 export async function spawnLock(t: Pick<TestContext, 'after'>, lockDirectory: string, fence: string, home: Home = 'plain'): Promise<LockProcess> {
   const command = [...around[home], process.execPath, ...loader, fileURLToPath(import.meta.url), lockDirectory, fence];
-  const child: ChildProcess = spawn(command[0]!, command.slice(1), { cwd: root, stdio: ['ignore', 'inherit', 'pipe', 'ipc'] });
-  let stderr = '';
-  child.stderr?.on('data', (chunk) => (stderr += chunk));
-  child.on('error', () => undefined);
+  const child: ChildProcess = spawn(command[0]!, command.slice(1), { cwd: root, env: childEnvironment(), stdio: ['ignore', 'inherit', 'pipe', 'ipc'] });
   const exited = new Promise<void>((resolve) => child.once('exit', () => resolve()));
   const ended = new Promise<void>((resolve) => child.once('disconnect', () => resolve()));
   let pid = child.pid!;
@@ -197,33 +190,16 @@ export async function spawnLock(t: Pick<TestContext, 'after'>, lockDirectory: st
     if (child.exitCode === null && child.signalCode === null) child.kill('SIGKILL');
     await exited;
   });
-  const waiting = new Map<number, { resolve: (answer: any) => void; reject: (error: Error) => void }>();
-  let count = 0;
-  const ready = await new Promise<{ identity: string; pid: number }>((resolve, reject) => {
-    child.once('message', (message) => resolve(message as { identity: string; pid: number }));
-    void exited.then(() => reject(new Error(`the lock's process ended: ${stderr}`)));
-  });
+  const { ready, tell } = await connectCommands<LockCommand, { identity: string; pid: number }>(child);
   if (home === 'unreaped' || home === 'pid namespace') {
     pid = Number(readFileSync(`/proc/${pid}/task/${pid}/children`, 'latin1').trim());
     start = statOf(pid)?.start;
   }
-  child.on('message', ({ n, answer, error }: { n: number; answer?: unknown; error?: string }) => {
-    if (error === undefined) waiting.get(n)?.resolve(answer);
-    else waiting.get(n)?.reject(new Error(error));
-    waiting.delete(n);
-  });
-  void ended.then(() => {
-    for (const { reject } of waiting.values()) reject(new Error('the process ended'));
-  });
   return {
     identity: ready.identity,
     ownPid: ready.pid,
     pid,
-    tell: (told) =>
-      new Promise((resolve, reject) => {
-        waiting.set(++count, { resolve, reject });
-        child.send({ n: count, command: told }, () => undefined);
-      }),
+    tell,
     kill: () => void process.kill(pid, 'SIGKILL'),
     ended,
   };

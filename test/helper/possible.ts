@@ -1,28 +1,21 @@
 /**
- * What only root may do, and not in every container: mounting, namespaces. A trial that needs it is registered
- * under its name where it can run. Elsewhere a test of the same name says that it was not run, and why: a skip
- * would fail the build on machines that can do no better, and silence would pass for a result.
+ * What only root may do, and not in every container: mounting, and making namespaces. Each function says why this machine does not
+ * permit it, or false. A trial passes it as `cannot`, and is then listed as not run.
  */
 
 import { execFileSync, spawnSync } from 'node:child_process';
-import { mkdirSync, mkdtempSync, rmSync } from 'node:fs';
+import { existsSync, mkdirSync, mkdtempSync, renameSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
-import { test } from 'node:test';
-import type { TestContext } from 'node:test';
 
-export type FileSystemKind = 'tmpfs' | 'ext4' | 'xfs';
-
-/** Registers the test, skipped if `skip` tells of a missing program, or one that tells what is not allowed here. */
-export function testIf(missing: string | false, name: string, run: (t: TestContext) => Promise<void>, skip: string | false = false): void {
-  if (missing === false || skip !== false) test(name, { skip }, run);
-  else test(`NOT RUN here, ${missing}: ${name}`, (t) => t.diagnostic(missing));
-}
+export type FileSystemKind = 'tmpfs' | 'ext4' | 'xfs' | 'btrfs';
 
 export interface Mounted {
   readonly directory: string;
   readonly unmount: () => void;
   readonly mount: () => void;
+  /** Cuts the power of an image: what the kernel has not written to the device is gone after `unmount` and `mount`. */
+  readonly cut: () => void;
   /** Makes the file system anew, empty. */
   readonly make: () => void;
   /** Unmounts it and removes all of it. */
@@ -39,9 +32,16 @@ export function mountNew(kind: FileSystemKind, size: string): Mounted {
     execFileSync(program, args, { stdio: ['ignore', 'ignore', 'pipe'], timeout: 60_000 });
   };
   let isMounted = false;
+  /** What is on the device when the power of btrfs, which cannot be shut down, is cut. */
+  const afterCut = `${image}.cut`;
+  const cut = (): void => {
+    if (kind === 'btrfs') run('cp', '--sparse=always', image, afterCut);
+    else run('xfs_io', '-x', '-c', 'shutdown', directory);
+  };
   const mount = (): void => {
     if (kind === 'tmpfs') run('mount', '-t', 'tmpfs', '-o', `size=${size},mode=0700`, 'tmpfs', directory);
     else {
+      if (existsSync(afterCut)) renameSync(afterCut, image);
       // A device of its own each time: a process in another mount namespace may hold the one before a little longer,
       // with a file system that was shut down.
       const device = execFileSync('losetup', ['--find', '--show', image], { encoding: 'utf8', timeout: 60_000 }).trim();
@@ -62,6 +62,7 @@ export function mountNew(kind: FileSystemKind, size: string): Mounted {
     if (isMounted) unmount();
     if (kind !== 'tmpfs') {
       rmSync(image, { force: true });
+      rmSync(afterCut, { force: true });
       run('truncate', '-s', size, image);
       // Without blocks that are root's alone, lest the disk be full for others only.
       run(`mkfs.${kind}`, '-q', ...(kind === 'ext4' ? ['-m', '0'] : []), image);
@@ -86,13 +87,13 @@ export function mountNew(kind: FileSystemKind, size: string): Mounted {
     remove();
     throw error;
   }
-  return { directory, mount, unmount, make, remove };
+  return { directory, mount, cut, unmount, make, remove };
 }
 
 const known = new Map<string, string | false>();
 
 /** False, or why there can be no file system of that kind here. */
-export function cannotMount(kind: FileSystemKind, size = kind === 'xfs' ? '320M' : '16M'): string | false {
+export function cannotMount(kind: FileSystemKind, size = kind === 'xfs' || kind === 'btrfs' ? '320M' : '16M'): string | false {
   return once(kind, () => {
     if (process.getuid?.() !== 0) return 'only root may mount';
     try {

@@ -9,24 +9,23 @@ import type { IncomingHttpHeaders } from 'node:http';
 import type { AddressInfo } from 'node:net';
 import { chmodSync, chownSync, readFileSync, readdirSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
-import { test } from 'node:test';
 import type { TestContext } from 'node:test';
 import tls from 'node:tls';
 import { promisify } from 'node:util';
-import { parseTokenConfig } from '../../lib/command-config.ts';
-import { makeAdminToken } from '../../lib/maintenance.ts';
-import { ask, basic, behind, freePort, inspect, printed, proxyDirectory, proxyUser, siteText, spawnProxy, withoutProxy } from './proxy.ts';
+import { makeAdminToken } from '../../lib/auth/admin-token.ts';
+import { ask, basic, behind, inspect, printed, proxyDirectory, proxyUser, siteText, spawnProxy } from './proxy.ts';
 import type { Got, ProxyName } from './proxy.ts';
 import { certificates, cheap, readUsersFile, spawnService } from './service.ts';
-import { loader, makeCertificate, root, temporaryDirectory, until, without } from './temporary.ts';
+import { childEnvironment, freePort, loader, makeCertificate, root, temporaryDirectory, until } from './temporary.ts';
+import { trial } from './trial.ts';
 
 const run = promisify(execFile);
 const password = 'correct horse';
 
 export function proxyTrials(name: ProxyName): void {
-  const skip = withoutProxy(name);
+  const needs = [name === 'apache' ? 'apache2' : name];
 
-  test(`${name}: the printed site passes the server's own check, in every variant`, { skip }, (t) => {
+  trial(`${name}: the printed site passes the server's own check, in every variant`, { needs }, (t) => {
     const { directory, certs } = proxyDirectory(t);
     const file = join(directory, 'site.conf');
     const common = ['--certs', certs, '--trusted-proxy', '127.0.0.1,::1,unix', '--public-url', 'https://registrar.example'];
@@ -35,27 +34,29 @@ export function proxyTrials(name: ProxyName): void {
       ['--http', '--socket', join(directory, 'a socket')],
       ['--socket', join(directory, 'socket')],
       ['--http', '--host', '::1'],
-      ['--also', `127.0.0.1:9443,[::1]:9443,${join(directory, 'socket')}`],
+      ['--public-url', 'https://registrar.example/accounts'],
       ['--proxy-cert', join(certs, 'cert.pem'), '--proxy-key', join(certs, 'key.pem'), '--upstream-ca', join(certs, 'cert.pem')],
       ['--limits', 'off', '--registration', 'admin', '--server-name', 'other.example'],
-      ...(name === 'nginx' ? [['--auth-for', 'http://127.0.0.1:3000'], ['--auth-for', 'http://[::1]:3000', '--also', '127.0.0.1:1', '--sign-in', '/in']] : []),
+      ...(name === 'apache' ? [] : [
+        ['--auth-for', 'http://127.0.0.1:3000'], ['--auth-for', 'http://[::1]:3000', '--app-body-max', '20m', '--public-url', 'https://a.example/b'],
+      ]),
     ];
     for (const variant of variants) {
       for (const listen of [['--listen', '127.0.0.1:18080', '--listen-tls', '127.0.0.1:18443'], ['--listen', '18080', '--listen-tls', '18443']]) {
-        writeFileSync(file, siteText(name, [...common, ...listen, ...variant, '--whole', directory]));
+        writeFileSync(file, siteText(name, [...common, ...listen, ...variant], directory));
         const { status: verdict, said } = inspect(name, file, directory);
         assert.equal(verdict, 0, `${variant.join(' ')}: ${said}`);
-        assert.doesNotMatch(said, /warn|deprecat|AH\d{5}: .*(?:overlap|ignor)/i, variant.join(' '));
+        assert.doesNotMatch(said, name === 'caddy' ? /"logger":"caddyfile"/ : /warn|deprecat|AH\d{5}: .*(?:overlap|ignor)/i, variant.join(' '));
       }
       // The site for Debian's own server is the same but for what a main configuration adds.
       const site = siteText(name, [...common, ...variant]);
-      assert.match(site, /sites-available\/registrar/);
+      assert.match(site, /On Debian: write this file to/);
       assert.doesNotMatch(site, /LoadModule|daemon off/);
     }
   });
 
   for (const [first, second] of [['alice', 'bob'], ['алиса', 'борис']] as const) {
-    test(`${name}: the six steps through curl, as ${first}`, { skip: skip || without('curl') }, async (t) => {
+    trial(`${name}: the six steps through curl, as ${first}`, { needs: [...needs, 'curl'] }, async (t) => {
       const { proxy, data } = await behind(t, name);
       const curl = async (...args: string[]): Promise<{ status: string; text: string }> => {
         const { stdout } = await run('curl', ['--cacert', join(certificates(), 'cert.pem'), '-s', '-w', '\n%{http_code}', ...args]);
@@ -83,16 +84,20 @@ export function proxyTrials(name: ProxyName): void {
     });
   }
 
-  test(`${name}: plain HTTP is sent to HTTPS, with path and query`, { skip: skip || without('curl') }, async (t) => {
+  trial(`${name}: plain HTTP is sent to HTTPS, with path and query; what a program sends is refused`, { needs: [...needs, 'curl'] }, async (t) => {
     const { proxy } = await behind(t, name);
-    const { stdout } = await run('curl', ['-s', '-i', '-d', '{}', `${proxy.http}/user/%D0%B0?limit=1&after=x`]);
+    const { stdout } = await run('curl', ['-s', '-i', `${proxy.http}/user/%D0%B0?limit=1&after=x`]);
     assert.match(stdout, /^HTTP\/1\.1 308 /);
     assert.ok(stdout.includes(`\r\nLocation: ${proxy.url}/user/%D0%B0?limit=1&after=x\r\n`) || stdout.includes(`\r\nLocation: ${proxy.url}/user/%d0%b0?limit=1&after=x\r\n`), stdout);
+    for (const program of [['-d', '{}'], ['-X', 'DELETE'], ['-u', 'alice:secret']]) {
+      const refused = await run('curl', ['-s', '-i', ...program, `${proxy.http}/user/alice`]);
+      assert.match(refused.stdout, /^HTTP\/1\.1 403 [^]*application\/problem\+json[^]*"urn:registrar:forbidden"/, program[0]);
+    }
     // The server does not tell its version.
     assert.doesNotMatch(stdout, /Server: \S*\d/);
   });
 
-  test(`${name}: clients are limited by their own address, whatever they claim`, { skip }, async (t) => {
+  trial(`${name}: clients are limited by their own address, whatever they claim`, { needs }, async (t) => {
     const { proxy, token } = await behind(t, name);
     const register = (n: number, from: string): Promise<Got> => ask(proxy.url, '/user/', {
       method: 'POST', body: { login: `user${n}`, password }, from,
@@ -105,16 +110,16 @@ export function proxyTrials(name: ProxyName): void {
     assert.equal(refused.json.type, 'urn:registrar:rate-limited');
     assert.equal((await register(61, '127.0.0.3')).status, 201);
     // The service's id of the request came through, once.
-    assert.match(String(refused.headers['x-request-id']), /^[0-9a-f]+-\d+$/);
+    assert.match(String(refused.headers['x-request-id']), /^[0-9a-f]{16}$/);
     const list = await ask(proxy.url, '/user/?limit=1000', { headers: { Authorization: `Bearer ${token}` } });
     assert.equal(list.json.users.length, 61);
     const lines = await ask(proxy.url, '/user/', { headers: { Authorization: `Bearer ${token}`, Accept: 'application/x-ndjson' } });
     assert.equal(lines.text.trimEnd().split('\n').length, 61);
   });
 
-  test(`${name}: a page of another site may change nothing, the own one may`, { skip }, async (t) => {
+  trial(`${name}: a page of another site may change nothing, the own one may`, { needs }, async (t) => {
     const data = temporaryDirectory(t);
-    await makeAdminToken(parseTokenConfig(['--data', data], {}));
+    await makeAdminToken(data);
     const port = String(await freePort());
     // The service knows its own name as the proxy says it, be it by Host or by --public-url.
     const proxy = await spawnProxy(t, name, ['--data', data, '--port', port, '--trusted-proxy', '127.0.0.1']);
@@ -125,7 +130,7 @@ export function proxyTrials(name: ProxyName): void {
     assert.equal((await put('alice', proxy.url)).status, 201);
   });
 
-  test(`${name}: a body that is too large, a service that is gone: answers as the service's`, { skip }, async (t) => {
+  trial(`${name}: a body that is too large, a service that is gone: answers as the service's`, { needs }, async (t) => {
     const { proxy, service } = await behind(t, name);
     const large = await ask(proxy.url, '/user/', { method: 'POST', body: { login: 'alice', password: 'x'.repeat(20_000) } });
     assert.deepEqual([large.status, large.json?.type], [413, 'urn:registrar:too-large']);
@@ -138,7 +143,35 @@ export function proxyTrials(name: ProxyName): void {
     assert.match(String(gone.headers['content-type']), /^application\/problem\+json/);
   });
 
-  test(`${name}: a client that never finishes its request is shown out, and holds nobody up`, { skip }, async (t) => {
+  trial(`${name}: a request line that cannot be read is 400 as the service's, and a dripping body is ended`, { needs }, async (t) => {
+    const { proxy } = await behind(t, name);
+    const exchange = async (first: string, drip?: string): Promise<string> => {
+      const socket = tls.connect({ port: Number(new URL(proxy.url).port), host: '127.0.0.1', servername: 'localhost', rejectUnauthorized: false });
+      let text = '';
+      socket.on('data', (chunk) => (text += chunk));
+      socket.on('error', () => undefined);
+      const dripping = drip === undefined ? undefined : setInterval(() => socket.write(drip), 500);
+      socket.write(first);
+      await once(socket, 'close');
+      clearInterval(dripping);
+      return text;
+    };
+    const host = `Host: localhost:${new URL(proxy.url).port}\r\n`;
+    for (const line of ['GET /%00', 'GET /user/%00/../..', 'GET /..', 'GET /../x', 'GET /%', 'G\0T /', 'GET']) {
+      const text = await exchange(`${line} HTTP/1.1\r\n${host}Connection: close\r\n\r\n`);
+      const [, status] = /^HTTP\/1\.1 (\d+)/.exec(text) ?? [];
+      // Apache answers an encoded NUL with 404, before any of its directives is asked.
+      const isProblem = /\r\ncontent-type: application\/problem\+json/i.test(text) && /"urn:registrar:[a-z-]+"/.test(text);
+      if (name === 'caddy' && status === '400' && !isProblem) continue;
+      assert.ok(status === '400' || (name !== 'nginx' && /^(?:401|403|404)$/.test(String(status))), `${line}: ${text}`);
+      assert.ok(isProblem, `${line}: ${text}`);
+    }
+    const from = performance.now();
+    await exchange(`POST /user/ HTTP/1.1\r\n${host}Content-Type: application/json\r\nContent-Length: 1000\r\n\r\n`, '{');
+    assert.ok(performance.now() - from < 30_000);
+  });
+
+  trial(`${name}: a client that never finishes its request is shown out, and holds nobody up`, { needs }, async (t) => {
     const { proxy, token } = await behind(t, name);
     const socket = tls.connect({ port: Number(new URL(proxy.url).port), host: '127.0.0.1', rejectUnauthorized: false });
     t.after(() => socket.destroy());
@@ -152,7 +185,7 @@ export function proxyTrials(name: ProxyName): void {
     await closed;
   });
 
-  test(`${name}: a service with another certificate than the one it should have gets nothing`, { skip }, async (t) => {
+  trial(`${name}: a service with another certificate than the one it should have gets nothing`, { needs }, async (t) => {
     const { proxy, service, data, servicePort } = await behind(t, name);
     assert.equal((await ask(proxy.url, '/user/alice', { method: 'PUT', body: { password } })).status, 201);
     service.child.kill('SIGTERM');
@@ -162,17 +195,17 @@ export function proxyTrials(name: ProxyName): void {
     const impostor = await spawnService(t, { data, args: [...cheap, '--port', String(servicePort), '--trusted-proxy', '127.0.0.1', '--certs', certs] });
     const refused = await ask(proxy.url, '/user/bob', { method: 'PUT', body: { password } });
     // Apache calls it 500.
-    assert.ok([500, 502].includes(refused.status), `${refused.status} ${refused.text}`);
+    assert.ok([500, 502, 503].includes(refused.status), `${refused.status} ${refused.text}`);
     assert.equal(refused.json?.type, 'urn:registrar:unreachable');
     assert.equal(readUsersFile(data).length, 2);
     assert.equal((await impostor.ask('/user/bob', { method: 'PUT', body: { password } })).status, 201);
   });
 
-  test(`${name}: over a unix socket of plain HTTP, whose group the proxy is in`, { skip }, async (t) => {
+  trial(`${name}: over a unix socket of plain HTTP, whose group the proxy is in`, { needs }, async (t) => {
     const place = temporaryDirectory(t);
     chmodSync(place, 0o711);
     const data = temporaryDirectory(t);
-    await makeAdminToken(parseTokenConfig(['--data', data], {}));
+    await makeAdminToken(data);
     const socket = join(place, 'http');
     const own = ['--http', '--socket', socket, '--trusted-proxy', 'unix'];
     await spawnService(t, { data, args: [...cheap, ...own] });
@@ -184,7 +217,7 @@ export function proxyTrials(name: ProxyName): void {
     assert.equal(read.status, 200);
   });
 
-  test(`${name}: read anew under load it fails nobody`, { skip }, async (t) => {
+  trial(`${name}: read anew under load it fails nobody`, { needs }, async (t) => {
     const { proxy, token } = await behind(t, name);
     const load = startLoad(proxy.url, token);
     await until(() => load.results.length >= 20, 'the load has begun');
@@ -198,7 +231,7 @@ export function proxyTrials(name: ProxyName): void {
     await load.verify();
   });
 
-  test(`${name}: a service that is started anew under load loses no write that was acknowledged`, { skip }, async (t) => {
+  trial(`${name}: a service that is started anew under load loses no write that was acknowledged`, { needs }, async (t) => {
     const { proxy, token, data, service, servicePort } = await behind(t, name);
     const load = startLoad(proxy.url, token);
     await until(() => load.results.length >= 40, 'the load has begun');
@@ -214,34 +247,7 @@ export function proxyTrials(name: ProxyName): void {
     await load.verify();
   });
 
-  const fate = name === 'nginx' ? 'fail nobody' : 'fail nobody but who was at the door when one closed';
-  test(`${name}: two services started anew, one after the other, ${fate}`, { skip }, async (t) => {
-    const port = await freePort();
-    const { proxy, token, data, service, servicePort } = await behind(t, name, { also: ['--also', `127.0.0.1:${port}`] });
-    const args = (at: number): string[] => [...cheap, '--port', String(at), '--trusted-proxy', '127.0.0.1'];
-    const other = await spawnService(t, { data, args: args(port) });
-    const load = startLoad(proxy.url, token);
-    for (const [running, at] of [[service, servicePort], [other, port]] as const) {
-      const before = load.results.length;
-      await until(() => load.results.length >= before + 40, 'the load goes on');
-      running.child.kill('SIGTERM');
-      await running.ended;
-      const gap = load.results.length;
-      await until(() => load.results.length >= gap + 40, 'the other serves');
-      await spawnService(t, { data, args: args(at) });
-    }
-    await load.stop();
-    if (name === 'nginx') {
-      assert.deepEqual(load.failures().map(({ status, text }) => `${status} ${text}`), []);
-    } else {
-      // A handshake that was cut off is no reason to Apache to ask the other one.
-      for (const failure of load.failures()) requireUnreachable(failure);
-      assert.ok(load.failures().length <= 2 * clientsOfLoad, `${load.failures().length} of ${load.results.length} failed`);
-    }
-    await load.verify();
-  });
-
-  test(`${name}: a service that closes a connection under a second request fails nobody`, { skip }, async (t) => {
+  trial(`${name}: a service that closes a connection under a second request fails nobody`, { needs }, async (t) => {
     const stub = await openStub(t, (nth) => nth === 1);
     const proxy = await spawnProxy(t, name, await stubFlags(t, stub));
     // Each of the server's workers has connections of its own.
@@ -251,42 +257,24 @@ export function proxyTrials(name: ProxyName): void {
     assert.equal(stub.seen.length, 30);
   });
 
-  const again = name === 'nginx' ? 'only a registration, with its key' : 'nothing';
-  test(`${name}: of what was lost with a service ${again} is sent to another`, { skip }, async (t) => {
-    const [lost, whole] = [await openStub(t, () => false), await openStub(t, () => true)];
-    const proxy = await spawnProxy(t, name, [...await stubFlags(t, lost), '--also', `127.0.0.1:${whole.port}`]);
-    const key = 'the-client-s-own';
-    const statuses: number[] = [];
-    for (let n = 0; n < 8; n++) {
-      const headers = { 'X-Request': String(n), ...(n >= 6 ? { 'Idempotency-Key': key } : {}) };
-      const asked = n < 4 ? { method: 'PATCH', path: '/user/alice' } : { method: 'POST', path: '/user/' };
-      statuses.push((await ask(proxy.url, asked.path, { method: asked.method, body: {}, headers })).status);
+  trial(`${name}: a write that was lost with a service is not sent again`, { needs }, async (t) => {
+    const lost = await openStub(t, () => false);
+    const proxy = await spawnProxy(t, name, await stubFlags(t, lost));
+    for (const [method, path] of [['PATCH', '/user/alice'], ['POST', '/user/'], ['DELETE', '/user/alice'], ['PUT', '/user/alice']] as const) {
+      const before = lost.seen.length;
+      assert.ok([500, 502, 503].includes((await ask(proxy.url, path, { method, body: {} })).status), method);
+      assert.equal(lost.seen.length, before + 1, method);
     }
-    const seen = (n: number): Seen[] => [...lost.seen, ...whole.seen].filter(({ headers }) => headers['x-request'] === String(n));
-    assert.ok(lost.seen.length > 0 && whole.seen.length > 0);
-    for (let n = 0; n < 4; n++) assert.equal(seen(n).length, 1);
-    assert.ok(statuses.slice(0, 4).includes(502));
-    if (name === 'apache') {
-      for (let n = 4; n < 8; n++) assert.equal(seen(n).length, 1);
-      return;
-    }
-    assert.deepEqual(statuses.slice(4), [200, 200, 200, 200]);
-    assert.ok([4, 5, 6, 7].some((n) => seen(n).length === 2));
-    const keys = [4, 5, 6, 7].map((n) => new Set(seen(n).map(({ headers }) => headers['idempotency-key'])));
-    assert.deepEqual(keys.map(({ size }) => size), [1, 1, 1, 1]);
-    assert.match(String([...keys[4 - 4]!][0]), /^[0-9a-f]{32}$/);
-    assert.notDeepEqual(keys[0], keys[1]);
-    assert.deepEqual([...keys[2]!, ...keys[3]!], [key, key]);
   });
 
-  runTrial(name, skip);
+  runTrial(name, needs);
 
-  test(`${name}: without an admin token the command refuses, and says the way out; with one it prints the site`, async (t) => {
+  trial(`${name}: without an admin token the command refuses, and says the way out; with one it prints the site`, async (t) => {
     const data = temporaryDirectory(t);
     const refused = printed([name, '--data', data, '--certs', certificates(), '--trusted-proxy', '127.0.0.1']);
     assert.deepEqual([refused.status, refused.stdout], [1, '']);
     assert.match(refused.stderr, /^registrar: [^\n]*registrar token\n$/);
-    await makeAdminToken(parseTokenConfig(['--data', data], {}));
+    await makeAdminToken(data);
     const flags = ['--data', data, '--certs', certificates(), '--trusted-proxy', '127.0.0.1', '--public-url', 'https://registrar.example'];
     assert.deepEqual(printed([name, ...flags]), { ...refused, status: 0, stderr: '', stdout: siteText(name, flags) });
   });
@@ -336,13 +324,13 @@ async function openStub(t: TestContext, answers: (nthOfConnection: number) => bo
 
 async function stubFlags(t: TestContext, { port }: Stub): Promise<string[]> {
   const data = temporaryDirectory(t);
-  await makeAdminToken(parseTokenConfig(['--data', data], {}));
+  await makeAdminToken(data);
   return ['--data', data, '--http', '--port', String(port), '--limits', 'off'];
 }
 
 /** `make nginx` and `make apache`, on other ports. */
-function runTrial(name: ProxyName, skip: string | false): void {
-  test(`${name}: --run makes a token, serves by both, and Ctrl-C ends both and leaves nothing`, { skip }, async (t) => {
+function runTrial(name: ProxyName, needs: readonly string[]): void {
+  trial(`${name}: --run makes a token, serves by both, and Ctrl-C ends both and leaves nothing`, { needs }, async (t) => {
     let child: ChildProcessWithoutNullStreams | undefined;
     // Before the directories, which are gone when their own hooks have run.
     t.after(() => {
@@ -357,10 +345,10 @@ function runTrial(name: ProxyName, skip: string | false): void {
     for (const path of [data, temporary]) chmodSync(path, 0o711);
     const [http, tls] = [await freePort(), await freePort()];
     const flags = ['--data', data, '--certs', certificates(), '--port', '0', '--listen', `127.0.0.1:${http}`, '--listen-tls', `127.0.0.1:${tls}`, ...cheap];
-    const refused = spawnSync(process.execPath, [...loader, 'bin/registrar.ts', 'proxy', name, '--run', ...flags], { cwd: root, encoding: 'utf8' });
+    const refused = spawnSync(process.execPath, [...loader, 'bin/registrar.ts', 'proxy', name, '--run', ...flags], { cwd: root, env: childEnvironment(), encoding: 'utf8' });
     assert.deepEqual([refused.status, /--port 0/.test(refused.stderr), readdirSync(data)], [2, true, []]);
     flags[5] = String(await freePort());
-    const env = { ...process.env, TMPDIR: temporary };
+    const env = childEnvironment({ TMPDIR: temporary });
     child = spawn(process.execPath, [...loader, 'bin/registrar.ts', 'proxy', name, '--run', ...flags], { cwd: root, env });
     let output = '';
     for (const stream of [child.stdout, child.stderr]) stream.on('data', (chunk) => (output += chunk));
@@ -371,7 +359,7 @@ function runTrial(name: ProxyName, skip: string | false): void {
       return (await ask(url, '/user/alice').catch(() => undefined))?.status === 401;
     }, `${name} serves`);
     assert.equal((await ask(url, '/user/alice', { method: 'PUT', body: { password } })).status, 201);
-    assert.match(output, new RegExp(`the admin token is new, and in ${data}/admin-token`));
+    assert.match(output, new RegExp(`The admin token is new, and in "${data}/admin-token"`));
     assert.ok(!output.includes(readFileSync(join(data, 'admin-token'), 'utf8').trim()));
     child.kill('SIGINT');
     assert.deepEqual(await ended, [0, null], output);

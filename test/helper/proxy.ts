@@ -1,48 +1,29 @@
-/** nginx and Apache as users run them: their own processes, on free ports, with everything in a temporary directory. */
+/** nginx, Apache and Caddy as processes on free ports, with the printed sites or with the proxy_pass of most guides. */
 
 import { spawn, spawnSync } from 'node:child_process';
 import type { ChildProcess } from 'node:child_process';
 import { once } from 'node:events';
 import { chmodSync, chownSync, copyFileSync, existsSync, mkdirSync, readFileSync, writeFileSync } from 'node:fs';
 import https from 'node:https';
-import { connect, createServer } from 'node:net';
-import type { AddressInfo } from 'node:net';
+import { connect } from 'node:net';
 import { join } from 'node:path';
 import type { TestContext } from 'node:test';
-import { parseTokenConfig } from '../../lib/command-config.ts';
-import { makeAdminToken } from '../../lib/maintenance.ts';
-import { apacheSite } from '../../lib/proxy/apache.ts';
-import { parseProxyConfig } from '../../lib/proxy/config.ts';
-import { nginxSite } from '../../lib/proxy/nginx.ts';
-import { proxySite } from '../../lib/proxy/site.ts';
+import { makeAdminToken } from '../../lib/auth/admin-token.ts';
+import { parseCommandLine } from '../../lib/config.ts';
+import { siteText as textOf } from '../../bin/command/proxy.ts';
+import type { ProxyName } from '../../lib/deploy/site.ts';
 import { certificates, cheap, spawnService } from './service.ts';
 import type { RunningService } from './service.ts';
-import { loader, root, temporaryDirectory, until, without } from './temporary.ts';
+import { childEnvironment, freePort, loader, root, temporaryDirectory, until } from './temporary.ts';
 
 type Context = Pick<TestContext, 'after'>;
 
-export type ProxyName = 'nginx' | 'apache';
+export type { ProxyName };
 
-const programs = { nginx: '/usr/sbin/nginx', apache: '/usr/sbin/apache2' } as const;
-
-/** False, or why its tests are skipped. Debian keeps both where not everybody's PATH leads. */
-export function withoutProxy(name: ProxyName): string | false {
-  return without(programs[name]) && `${name} is not installed`;
-}
+const programs = { nginx: '/usr/sbin/nginx', apache: '/usr/sbin/apache2', caddy: '/usr/bin/caddy' } as const;
 
 /** Neither server serves as root, so where the tests are root it is somebody else. */
 export const proxyUser = process.getuid?.() === 0 ? { uid: 65_534, gid: 65_534 } : undefined;
-
-/** A port that was free a moment ago. */
-export async function freePort(): Promise<number> {
-  const server = createServer();
-  server.listen(0, '127.0.0.1');
-  await once(server, 'listening');
-  const { port } = server.address() as AddressInfo;
-  server.close();
-  await once(server, 'close');
-  return port;
-}
 
 /** A directory that the proxy's user may use, with the tests' certificate in it. */
 export function proxyDirectory(t: Context): { directory: string; certs: string } {
@@ -59,23 +40,26 @@ export function proxyDirectory(t: Context): { directory: string; certs: string }
 /** What the command prints. */
 export function printed(args: readonly string[]): { status: number | null; stdout: string; stderr: string } {
   const command = [...loader, 'bin/registrar.ts', 'proxy', ...args];
-  const { status, stdout, stderr } = spawnSync(process.execPath, command, { cwd: root, encoding: 'utf8', timeout: 30_000 });
+  const { status, stdout, stderr } = spawnSync(process.execPath, command, { cwd: root, env: childEnvironment(), encoding: 'utf8', timeout: 30_000 });
   return { status, stdout, stderr };
 }
 
 /** The same, without the command. */
-export function siteText(name: ProxyName, args: readonly string[]): string {
-  const config = parseProxyConfig(args, {});
-  const { service, cert } = config;
-  const own = readFileSync(join(service.certs, 'cert.pem'));
-  const site = proxySite(config, { service: service.isPlain ? undefined : own, shown: cert === undefined ? own : readFileSync(cert) });
-  return name === 'nginx' ? nginxSite(site) : apacheSite(site, service.publicUrl);
+export function siteText(name: ProxyName, args: readonly string[], directory?: string): string {
+  const { config, given } = parseCommandLine('proxy', args, {});
+  return textOf(name, { config, given, directory });
 }
 
-/** Has the real server look at a configuration. Everything it says, and whether it would start. */
+const checks: Readonly<Record<ProxyName, (file: string, directory: string) => string[]>> = {
+  nginx: (file, directory) => ['-t', '-e', 'stderr', '-p', directory, '-c', file],
+  apache: (file, directory) => ['-t', '-d', directory, '-f', file],
+  caddy: (file) => ['validate', '--config', file, '--adapter', 'caddyfile'],
+};
+
+/** Has the real server check a configuration. Its messages, and whether it would start. */
 export function inspect(name: ProxyName, file: string, directory: string): { status: number | null; said: string } {
-  const args = name === 'nginx' ? ['-t', '-e', 'stderr', '-p', directory, '-c', file] : ['-t', '-d', directory, '-f', file];
-  const { status, stdout, stderr } = spawnSync(programs[name], args, { encoding: 'utf8', timeout: 30_000, ...proxyUser });
+  const env = { ...process.env, XDG_DATA_HOME: directory, XDG_CONFIG_HOME: directory, HOME: directory };
+  const { status, stdout, stderr } = spawnSync(programs[name], checks[name](file, directory), { encoding: 'utf8', timeout: 30_000, env, ...proxyUser });
   return { status, said: stdout + stderr };
 }
 
@@ -96,12 +80,15 @@ export async function spawnProxy(t: Context, name: ProxyName, flags: readonly st
   const [http, tls] = [await freePort(), await freePort()];
   const listening = ['--listen', `127.0.0.1:${http}`, '--listen-tls', `127.0.0.1:${tls}`, '--public-url', `https://localhost:${tls}`];
   const file = join(directory, `${name}.conf`);
-  writeFileSync(file, siteText(name, ['--certs', certs, ...listening, '--whole', directory, ...flags]));
+  writeFileSync(file, siteText(name, ['--certs', certs, ...listening, ...flags], directory));
   const log = (): string => readFileSync(join(directory, 'error.log'), 'utf8');
-  const args = name === 'nginx'
-    ? ['-e', join(directory, 'error.log'), '-p', directory, '-c', file]
-    : ['-DFOREGROUND', '-d', directory, '-f', file];
-  const child = spawn(programs[name], args, { ...proxyUser, stdio: ['ignore', 'ignore', 'pipe'] });
+  const args = {
+    nginx: ['-e', join(directory, 'error.log'), '-p', directory, '-c', file],
+    apache: ['-DFOREGROUND', '-d', directory, '-f', file],
+    caddy: ['run', '--config', file, '--adapter', 'caddyfile'],
+  }[name];
+  const env = { ...process.env, XDG_DATA_HOME: directory, XDG_CONFIG_HOME: directory, HOME: directory };
+  const child = spawn(programs[name], args, { ...proxyUser, env, stdio: ['ignore', 'ignore', 'pipe'] });
   let said = '';
   child.stderr?.on('data', (chunk) => (said += chunk));
   const ended = once(child, 'exit');
@@ -113,7 +100,7 @@ export async function spawnProxy(t: Context, name: ProxyName, flags: readonly st
   await until(() => {
     if (child.exitCode !== null) throw new Error(`${name} ended with ${child.exitCode}: ${said}`);
     // Apache listens before it minds signals.
-    return name === 'nginx' ? answers(tls) : existsSync(join(directory, 'error.log')) && /resuming normal operations/.test(log());
+    return name !== 'apache' ? answers(tls) : existsSync(join(directory, 'error.log')) && /resuming normal operations/.test(log());
   }, `${name} listens`);
   const reload = (): void => void child.kill(name === 'nginx' ? 'SIGHUP' : 'SIGUSR1');
   return { url: `https://localhost:${tls}`, http: `http://localhost:${http}`, directory, child, reload, log };
@@ -142,7 +129,7 @@ export interface Behind {
 /** A service with an admin token, and the proxy in front of it. */
 export async function behind(t: Context, name: ProxyName, { flags = [], also = [] }: { flags?: readonly string[]; also?: readonly string[] } = {}): Promise<Behind> {
   const data = temporaryDirectory(t);
-  const { value: token } = await makeAdminToken(parseTokenConfig(['--data', data], {}));
+  const { value: token } = await makeAdminToken(data);
   const servicePort = await freePort();
   const own = ['--port', String(servicePort), '--trusted-proxy', '127.0.0.1', ...flags];
   const service = await spawnService(t, { data, args: [...cheap, ...own] });
@@ -187,4 +174,51 @@ export async function ask(url: string, path: string, { method = 'GET', body, hea
 
 export function basic(login: string, password: string): string {
   return `Basic ${Buffer.from(`${login}:${password}`, 'utf8').toString('base64')}`;
+}
+
+export const nginx = '/usr/sbin/nginx';
+
+export interface StockNginx {
+  /** HTTPS; each of the `headers` that was asked for is a port of its own. */
+  readonly urls: readonly string[];
+  /** What it has passed on: request lines, as it read them. It is complete when nothing is being asked. */
+  readonly passed: () => readonly string[];
+}
+
+/**
+ * @param upstream as in `https://127.0.0.1:8443`.
+ * @param sites directives beside `proxy_pass`, one text for each port.
+ */
+export async function spawnNginx(t: Pick<TestContext, 'after'>, upstream: string, sites: readonly string[] = ['']): Promise<StockNginx> {
+  const directory = temporaryDirectory(t);
+  const ports = await Promise.all(sites.map(() => freePort()));
+  const certs = certificates();
+  const servers = sites.map((directives, n) => `server {
+    listen 127.0.0.1:${ports[n]} ssl; ssl_certificate ${certs}/cert.pem; ssl_certificate_key ${certs}/key.pem;
+    location / { proxy_pass ${upstream}; ${directives} } }`);
+  const temporary = ['client_body', 'proxy', 'fastcgi', 'uwsgi', 'scgi'].map((name) => `${name}_temp_path ${directory}/${name};`);
+  const log = join(directory, 'access.log');
+  writeFileSync(join(directory, 'nginx.conf'), `daemon off; master_process off; pid ${directory}/pid; error_log ${directory}/error.log;
+    events { worker_connections 1024; }
+    http { ${temporary.join(' ')} log_format seen escape=json '$upstream_status $request'; access_log ${log} seen; ${servers.join('\n')} }`);
+  const child = spawn(nginx, ['-p', directory, '-c', join(directory, 'nginx.conf'), '-e', join(directory, 'error.log')]);
+  const ended = once(child, 'exit');
+  let said = '';
+  child.stderr.on('data', (chunk) => (said += chunk));
+  t.after(async () => {
+    child.kill('SIGKILL');
+    await ended;
+  });
+  await until(() => {
+    if (child.exitCode !== null) throw new Error(`nginx has ended: ${said}${readFileSync(join(directory, 'error.log'), 'utf8')}`);
+    try {
+      return readFileSync(join(directory, 'pid'), 'utf8').trim() === String(child.pid);
+    } catch {
+      return false;
+    }
+  }, 'nginx to listen');
+  return {
+    urls: ports.map((port) => `https://127.0.0.1:${port}`),
+    passed: () => readFileSync(log, 'utf8').split('\n').filter((line) => /^\d/.test(line)),
+  };
 }

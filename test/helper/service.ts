@@ -3,27 +3,27 @@
 import { spawn } from 'node:child_process';
 import type { ChildProcess } from 'node:child_process';
 import { once } from 'node:events';
-import { mkdtempSync, readFileSync } from 'node:fs';
+import { mkdtempSync, readFileSync, rmSync } from 'node:fs';
 import https from 'node:https';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import type { TestContext } from 'node:test';
-import { openApp } from '../../lib/app.ts';
 import type { App } from '../../lib/app.ts';
-import { parseConfig } from '../../lib/config.ts';
 import { systemCode } from '../../lib/errors.ts';
-import type { Output } from '../../lib/ops/watch.ts';
-import { loader, makeCertificate, root, temporaryDirectory } from './temporary.ts';
+import type { Output } from '../../lib/telemetry/watch.ts';
+import { childEnvironment, loader, makeCertificate, root, temporaryDirectory } from './temporary.ts';
 
 type Context = Pick<TestContext, 'after'>;
 
 let certificateDirectory: string | undefined;
 
-/** One certificate for a run of the tests: making it is not what they are about. */
+/** The directory of one certificate for all tests of this process. It is removed when the process ends. */
 export function certificates(): string {
   if (certificateDirectory === undefined) {
-    certificateDirectory = mkdtempSync(join(tmpdir(), 'registrar-certs-'));
-    makeCertificate(certificateDirectory);
+    const directory = mkdtempSync(join(tmpdir(), 'registrar-certs-'));
+    process.once('exit', () => rmSync(directory, { recursive: true, force: true }));
+    makeCertificate(directory);
+    certificateDirectory = directory;
   }
   return certificateDirectory;
 }
@@ -64,7 +64,10 @@ export async function openService(
   output?: Output,
 ): Promise<Service & { app: App; reports: string[] }> {
   const reports: string[] = [];
-  const config = parseConfig(['--port', '0', '--data', temporaryDirectory(t), '--certs', certificates(), ...args], env);
+  // Loaded here: most trials only spawn services, and the whole library takes half a second.
+  const { parseCommandLine } = await import('../../lib/config.ts');
+  const { openApp } = await import('../../lib/app.ts');
+  const { config } = parseCommandLine('serve', ['--port', '0', '--data', temporaryDirectory(t), '--certs', certificates(), ...args], env);
   const { data } = config;
   const app = await openApp(config, {
     report: (line) => reports.push(line),
@@ -96,7 +99,7 @@ export async function spawnService(
 ): Promise<RunningService> {
   const flags = ['serve', '--port', '0', '--data', data, '--certs', certificates(), ...args];
   const [program = '', ...words] = [...before, process.execPath, ...loader, 'bin/registrar.ts', ...flags];
-  const child = spawn(program, words, { cwd: root });
+  const child = spawn(program, words, { cwd: root, env: childEnvironment() });
   const output = { stdout: '', stderr: '' };
   const ended = once(child, 'exit').then(([code, signal]) => (code ?? signal) as number | string);
   const agent = new https.Agent({ keepAlive: true });

@@ -1,11 +1,45 @@
-/** Clients that create, change, remove and look for the same few users, what they were answered, and whether it can be true. */
+/** Histories of operations on users, and whether one order of them explains every answer. */
 
 import { RegistrarError } from '../../lib/errors.ts';
 import type { StoredUser, UserStore } from '../../lib/user-store.ts';
-import { isLinearizable } from './linearizable.ts';
-import type { Model, Operation } from './linearizable.ts';
 
-/** What a user is known by: the id, the version, and the password, which every write of a history has its own of. */
+export interface Operation<Call> {
+  readonly call: Call;
+  /** The times of the call and of the response; Infinity without a response. */
+  readonly from: number;
+  readonly to: number;
+}
+
+export interface Model<State, Call> {
+  readonly initial: State;
+  /** The state afterwards; undefined if this state cannot lead to the response. */
+  step(state: State, call: Call): State | undefined;
+  /** Equal for equal states. */
+  key(state: State): string;
+}
+
+export function isLinearizable<State, Call>(history: readonly Operation<Call>[], model: Model<State, Call>): boolean {
+  const operations = history.toSorted((a, b) => a.from - b.from);
+  const tried = new Set<string>();
+  const visit = (done: bigint, state: State): boolean => {
+    const key = `${done.toString(36)} ${model.key(state)}`;
+    if (tried.has(key)) return false;
+    tried.add(key);
+    const left = operations.map((operation, n) => ({ operation, bit: 1n << BigInt(n) })).filter(({ bit }) => (done & bit) === 0n);
+    const firstResponse = left.reduce((min, { operation }) => Math.min(min, operation.to), Infinity);
+    // No operation with a response is left.
+    if (firstResponse === Infinity) return true;
+    for (const { operation, bit } of left) {
+      if (operation.from > firstResponse) break;
+      const next = model.step(state, operation.call);
+      if (next !== undefined && visit(done | bit, next)) return true;
+    }
+    return false;
+  };
+  return visit(0n, model.initial);
+}
+
+/** What identifies a state of a user: every write of a history has a password of its own. */
 interface Seen {
   readonly id: number;
   readonly version: number;
@@ -23,7 +57,7 @@ export type History = Operation<Call>[];
 
 export interface Load {
   readonly history: History;
-  /** How often each error came. */
+  /** How often each error occurred. */
   readonly errors: ReadonlyMap<string, number>;
 }
 
@@ -37,14 +71,14 @@ function see({ id, version, password }: StoredUser): Seen {
 export interface LoadOptions {
   readonly logins: readonly string[];
   readonly clients: number;
-  /** How many operations; it also ends when `until` says so. */
+  /** The load ends after so many operations, or when `until` is true. */
   readonly operations?: number;
   readonly until?: () => boolean;
-  /** Here it is put down when writes were answered. */
+  /** Receives the times at which writes succeeded. */
   readonly successes?: number[];
 }
 
-/** Every client uses one of the stores and does one thing after the other. Throws what is no RegistrarError. */
+/** Every client uses one of the stores and has one operation at a time. Rejects with any error that is not a RegistrarError. */
 export async function runLoad(stores: readonly UserStore[], { logins, clients, operations = Infinity, until = () => false, successes = [] }: LoadOptions): Promise<Load> {
   const history: History = [];
   const errors = new Map<string, number>();
@@ -55,63 +89,85 @@ export async function runLoad(stores: readonly UserStore[], { logins, clients, o
       begun++;
       const login = logins[Math.floor(Math.random() * logins.length)]!;
       const from = performance.now();
-      const [call, finish] = start(store, login, known.get(login));
+      const operation = Math.random() < 0.1 ? startMany(store, logins) : startOne(store, login, known.get(login));
       try {
-        const [answered, seen] = await finish();
-        history.push({ call: answered, from, to: performance.now() });
-        if (call.do !== 'find') successes.push(performance.now());
-        if (seen === undefined) known.delete(login);
-        else known.set(login, seen);
+        for (const [call, seen] of await operation.run()) {
+          history.push({ call, from, to: performance.now() });
+          if (seen === undefined) known.delete(call.login);
+          else known.set(call.login, seen);
+        }
+        if (operation.isWrite) successes.push(performance.now());
       } catch (error) {
         if (!(error instanceof RegistrarError)) throw error;
-        const name = `${error.code} to ${call.do === 'find' ? 'a read' : 'a write'}`;
+        const name = `${error.code} to ${operation.isWrite ? 'a write' : 'a read'}`;
         errors.set(name, (errors.get(name) ?? 0) + 1);
-        // Anything but this says that nothing was done, and is no part of what has to be explained.
-        if (error.code === 'outcome-unknown') history.push({ call, from, to: Infinity });
+        // Any other error says that nothing was done.
+        if (error.code === 'outcome-unknown') history.push(...operation.calls.map((call) => ({ call, from, to: Infinity })));
       }
     }
   };
   await Promise.all(Array.from({ length: clients }, (_, n) => client(stores[n % stores.length]!)));
-  // Whatever was answered has to agree with what is there in the end.
+  // The final state is part of the history.
   for (const login of logins) {
     const from = performance.now();
-    const found = await stores[0]!.find(login);
+    const found = await stores[0]!.findRecord(login);
     history.push({ call: { login, do: 'find', found: found && see(found) }, from, to: performance.now() });
   }
   return { history, errors };
 }
 
-/** Something to do, and how it is done: with the answer in it, and what its client knows then. */
-function start(store: UserStore, login: string, known: Seen | undefined): [Call, () => Promise<[Call, Seen | undefined]>] {
+interface Started {
+  readonly isWrite: boolean;
+  /** Without outcomes, for a write of unknown outcome. */
+  readonly calls: readonly Call[];
+  /** The calls with their outcomes, and what the client knows of each user then. */
+  readonly run: () => Promise<(readonly [Call, Seen | undefined])[]>;
+}
+
+const newCredential = (): { kdf: string; password: string } => ({ kdf: 'pbkdf2:sha256:1', password: `password-${++passwords}` });
+
+/** Three users in one transaction. */
+function startMany(store: UserStore, logins: readonly string[]): Started {
+  const first = Math.floor(Math.random() * logins.length);
+  const some = new Set([0, 1, 2].map((n) => logins[(first + n) % logins.length]!));
+  const users = [...some].map((login) => ({ login, registered: at, ...newCredential() }));
+  const calls = users.map(({ login, password }) => ({ login, do: 'create', password }) as const);
+  const run = async (): ReturnType<Started['run']> => (await store.createMany(users)).map(({ created, user }, n) => [
+    { ...calls[n]!, outcome: { created, user: see(user) } }, see(user),
+  ]);
+  return { isWrite: true, calls, run };
+}
+
+function startOne(store: UserStore, login: string, known: Seen | undefined): Started {
   const dice = Math.random();
-  const password = `password-${++passwords}`;
-  const credential = { kdf: 'pbkdf2:sha256:1', password };
+  const credential = newCredential();
+  const { password } = credential;
   if (dice < 0.3) {
     const call = { login, do: 'find' } as const;
-    return [call, async () => {
-      const found = await store.find(login);
-      return [{ ...call, found: found && see(found) }, found && see(found)];
-    }];
+    return { isWrite: false, calls: [call], run: async () => {
+      const found = await store.findRecord(login);
+      return [[{ ...call, found: found && see(found) }, found && see(found)]];
+    } };
   }
   if (known === undefined || dice < 0.5) {
     const call = { login, do: 'create', password } as const;
-    return [call, async () => {
+    return { isWrite: true, calls: [call], run: async () => {
       const { created, user } = await store.create({ login, registered: at, ...credential });
-      return [{ ...call, outcome: { created, user: see(user) } }, see(user)];
-    }];
+      return [[{ ...call, outcome: { created, user: see(user) } }, see(user)]];
+    } };
   }
   if (dice < 0.75) {
     const call = { login, do: 'replace', expected: known, password } as const;
-    return [call, async () => {
+    return { isWrite: true, calls: [call], run: async () => {
       const user = await store.replace({ login, ...known }, { ...credential, changed: at });
-      return [{ ...call, outcome: { user: user && see(user) } }, user && see(user)];
-    }];
+      return [[{ ...call, outcome: { user: user && see(user) } }, user && see(user)]];
+    } };
   }
   const call = { login, do: 'remove', expected: known } as const;
-  return [call, async () => [{ ...call, outcome: { removed: await store.remove({ login, ...known }, at) } }, undefined]];
+  return { isWrite: true, calls: [call], run: async () => [[{ ...call, outcome: { removed: await store.remove({ login, ...known }, at) } }, undefined]] };
 }
 
-/** One user's life: the state is what is kept, undefined for nobody. An id that nobody was told is found by its password. */
+/** The states of one login. The id that a create of unknown outcome assigned is taken from later reads, by its password. */
 function modelOf(ids: ReadonlyMap<string, number>): Model<{ readonly user: Seen | undefined }, Call> {
   const isSame = (a: Seen | undefined, b: Seen | undefined): boolean =>
     a?.id === b?.id && a?.version === b?.version && a?.password === b?.password;
@@ -142,7 +198,7 @@ function passwordNumber(password: string): number {
   return Number(password.slice(password.lastIndexOf('-') + 1));
 }
 
-/** Every user that anybody was told of. */
+/** Every user in any response. */
 function told(history: History): Seen[] {
   return history.flatMap(({ call }) => {
     if (call.do === 'find') return call.found ?? [];
@@ -151,22 +207,22 @@ function told(history: History): Seen[] {
   });
 }
 
-/** What cannot be true: the logins of which no order explains what was answered, and the ids that two users have. */
-export function findLies(history: History): string[] {
+/** The logins whose operations have no linearization, and the ids that were assigned twice. */
+export function findViolations(history: History): string[] {
   const ids = new Map(told(history).filter(({ version }) => version === 1).map(({ id, password }) => [password, id]));
   const model = modelOf(ids);
-  const lies: string[] = [];
+  const violations: string[] = [];
   for (const [login, operations] of group(history)) {
-    if (!isLinearizable(operations, model)) lies.push(`${login}: no order explains its ${operations.length} operations`);
+    if (!isLinearizable(operations, model)) violations.push(`${login}: its ${operations.length} operations are not linearizable`);
   }
   const creations = new Map<number, string>();
   for (const { call } of history) {
     if (call.do !== 'create' || call.outcome?.created !== true) continue;
     const { user: { id } } = call.outcome;
-    if (creations.has(id)) lies.push(`the id ${id} was given twice`);
+    if (creations.has(id)) violations.push(`the id ${id} was assigned twice`);
     creations.set(id, call.password);
   }
-  return lies;
+  return violations;
 }
 
 function group(history: History): Map<string, History> {

@@ -6,9 +6,7 @@ import { mkdtempSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import type { TestContext } from 'node:test';
-import { until, without } from './temporary.ts';
-
-export const withoutBrowser = without('chromium') || without('chromedriver');
+import { childEnvironment, until } from './temporary.ts';
 
 /** What WebDriver calls the keys that have no character (17.4.2). */
 export const keys = { tab: '\uE004', enter: '\uE007', escape: '\uE00C', space: ' ', shift: '\uE008', backspace: '\uE003', control: '\uE009' } as const;
@@ -44,7 +42,7 @@ export interface Browser {
 
 export async function openBrowser(t: Pick<TestContext, 'after'>, { language = 'en', width = 800, height = 900, isDark = false }: BrowserOptions = {}): Promise<Browser> {
   const directory = mkdtempSync(join(tmpdir(), 'registrar-browser-'));
-  const driver = spawn('chromedriver', ['--port=0'], { stdio: ['ignore', 'pipe', 'pipe'], env: { ...process.env, HOME: directory, LANGUAGE: language } });
+  const driver = spawn('chromedriver', ['--port=0'], { stdio: ['ignore', 'pipe', 'pipe'], env: childEnvironment({ HOME: directory, LANGUAGE: language }) });
   const ended = once(driver, 'exit');
   let output = '';
   driver.stdout.on('data', (chunk) => (output += chunk));

@@ -1,13 +1,15 @@
 import assert from 'node:assert/strict';
-import { X509Certificate } from 'node:crypto';
+import { spawnSync } from 'node:child_process';
+import { X509Certificate, createPrivateKey } from 'node:crypto';
 import { once } from 'node:events';
-import { copyFileSync, renameSync, rmSync, utimesSync, writeFileSync } from 'node:fs';
+import { appendFileSync, chmodSync, copyFileSync, readFileSync, renameSync, rmSync, utimesSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { test } from 'node:test';
 import type { TestContext } from 'node:test';
 import { connect } from 'node:tls';
 import type { ConnectionOptions, TLSSocket } from 'node:tls';
-import { readCertificate, watchCertificate } from '../../lib/http/certificate.ts';
+import { readCertificate } from '../../lib/http/certificate.ts';
+import { watchCertificate } from '../../lib/http/certificate-watch.ts';
 import { HttpServer } from '../../lib/http/server.ts';
 import { makeCertificate, temporaryDirectory, until } from '../helper/temporary.ts';
 
@@ -91,7 +93,7 @@ test('certificate: half a pair waits for the other half, and is said once', asyn
   await until(() => said.length >= before + 5, 'five looks');
   // Not at the first: in a moment the other half may be there.
   assert.deepEqual(said.slice(before, before + 5), [0, 0, 1, 1, 1]);
-  assert.match(lines[0]!, /was not made for the key .*The certificate in use stays/);
+  assert.match(lines[0]!, /does not belong to the certificate .*The certificate in use stays/);
   assert.equal(await seen(), old);
   put('key.pem');
   await until(async () => (await seen()) === young, 'the new certificate');
@@ -105,7 +107,7 @@ test('certificate: a broken one, or none, leaves the old one in use, and is said
   rmSync(join(directory, 'key.pem'));
   await until(() => lines.length === 2, 'another');
   assert.match(lines[0]!, /holds no certificate in PEM/);
-  assert.match(lines[1]!, /there is no key/);
+  assert.match(lines[1]!, /There is no key/);
   assert.equal(await seen(), old);
   put('cert.pem');
   put('key.pem');
@@ -117,12 +119,12 @@ test('certificate: when it is asked for it is read at once, and what came of it 
   const { lines, watch, seen, put, old, young } = await open(t);
   watch.close();
   watch.reload();
-  assert.match(lines.at(-1)!, /is as it was: it is good for \d+ days/);
+  assert.match(lines.at(-1)!, /is unchanged: it is valid for \d+ days/);
   put('cert.pem');
   for (const count of [2, 3]) {
     watch.reload();
     assert.equal(lines.length, count);
-    assert.match(lines.at(-1)!, /was not made for the key/);
+    assert.match(lines.at(-1)!, /does not belong to the certificate/);
   }
   assert.equal(await seen(), old);
   put('key.pem');
@@ -139,4 +141,62 @@ test('certificate: files that are touched and not changed are nothing to speak o
     await until(() => said.length >= before + n, 'a look');
   }
   assert.deepEqual(lines, []);
+});
+
+/** The reason why the files are refused, or the warnings. */
+function outcome(directory: string): string {
+  try {
+    return readCertificate(directory, new Date()).warnings.join('\n');
+  } catch (error: any) {
+    assert.equal(error.code, 'cannot-start');
+    return error.message;
+  }
+}
+
+test('certificate: what cannot be used is refused with its cause, and never with the advice to overwrite a key', (t) => {
+  const directory = temporaryDirectory(t);
+  const other = temporaryDirectory(t);
+  makeCertificate(directory);
+  makeCertificate(other);
+  const [key, cert] = ['key.pem', 'cert.pem'].map((name) => readFileSync(join(directory, name)));
+  const otherCert = readFileSync(join(other, 'cert.pem'));
+  const secret = createPrivateKey(key!);
+  const der = (pem: Buffer): Buffer => new X509Certificate(pem).raw;
+  const cases: [name: string, key: Buffer | string, cert: Buffer, expected: RegExp][] = [
+    ['a key that is encrypted', secret.export({ type: 'pkcs8', format: 'pem', cipher: 'aes-256-cbc', passphrase: 'x' }), cert!, /is encrypted\. Decrypt it: openssl pkey/],
+    ['a key in DER', secret.export({ type: 'pkcs8', format: 'der' }), cert!, /key ".*" is DER.*openssl pkey -inform DER/],
+    ['a certificate in DER', key!, der(cert!), /certificate ".*" is DER.*openssl x509 -inform DER/],
+    ['the certificate as its key', cert!, cert!, /holds no private key, but CERTIFICATE/],
+    ['a key that is cut', key!.subarray(0, 60), cert!, /is damaged/],
+    ['another key', key!, otherCert, /does not belong to the certificate/],
+    ['the wrong order', key!, Buffer.concat([otherCert, cert!]), /wrong order: the one of the key is number 2/],
+    ['a certificate that is cut', key!, Buffer.from(cert!.toString().replace(/\n[A-Za-z0-9+/]{20}/, '\n')), /is damaged/],
+    ['text', key!, Buffer.from('rubbish'), /holds no certificate in PEM/],
+  ];
+  for (const [name, keyBytes, certBytes, expected] of cases) {
+    writeFileSync(join(directory, 'key.pem'), keyBytes);
+    writeFileSync(join(directory, 'cert.pem'), certBytes);
+    assert.match(outcome(directory), expected, name);
+    assert.doesNotMatch(outcome(directory), /FORCE/, name);
+  }
+});
+
+test('certificate: a short RSA key, a missing chain, an early end and a key that others can read are reported', (t) => {
+  const directory = temporaryDirectory(t);
+  const run = (...args: string[]): void => assert.equal(spawnSync('openssl', args, { cwd: directory }).status, 0, args.join(' '));
+  const subject = ['-subj', '/CN=localhost', '-days', '5'];
+  run('req', '-x509', '-newkey', 'rsa:1024', '-nodes', '-keyout', 'key.pem', '-out', 'cert.pem', ...subject);
+  const key = join(directory, 'key.pem');
+  chmodSync(key, 0o600);
+  // OpenSSL 3 at level 2, as in Node 24, refuses the key by itself.
+  assert.match(outcome(directory), /RSA with 1024 bits|TLS does not accept .*too small/i);
+  run('req', '-x509', '-newkey', 'ec', '-pkeyopt', 'ec_paramgen_curve:P-256', '-nodes', '-keyout', 'ca-key.pem', '-out', 'ca.pem', '-subj', '/CN=CA');
+  run('req', '-new', '-newkey', 'ec', '-pkeyopt', 'ec_paramgen_curve:P-256', '-nodes', '-keyout', 'key.pem', '-out', 'request.pem', '-subj', '/CN=localhost');
+  run('x509', '-req', '-in', 'request.pem', '-CA', 'ca.pem', '-CAkey', 'ca-key.pem', '-out', 'cert.pem', '-days', '5');
+  assert.match(outcome(directory), /expires in [45] days\. Get a new one from its certificate authority\.[^]*without its chain/);
+  chmodSync(key, 0o604);
+  assert.match(outcome(directory), /Other users can access the key .*mode 0604.*Run: chmod o-rwx /);
+  chmodSync(key, 0o640);
+  appendFileSync(join(directory, 'cert.pem'), readFileSync(join(directory, 'ca.pem')));
+  assert.doesNotMatch(outcome(directory), /chain|Other users/);
 });

@@ -1,54 +1,39 @@
 /**
- * A cluster of etcd as one thing to ask: members take turns, one that fails is passed over until it answers again,
- * and what has no answer is asked of the next one until the deadline. It repeats a write only as its body allows,
- * and says whether an earlier sending of it may have been carried out; what that comes to is the caller's.
+ * An etcd cluster as one server. Members take turns. A member that fails is skipped and probed until it responds again. A
+ * request that fails is sent to the next member until its deadline.
+ *
+ * A write may so be sent more than once. The client reports that (`mayHaveRun`), and the body of the write must allow it:
+ * `write-tokens.ts`. What is idempotent, as all reads, needs nothing of that.
  */
 
 import { RegistrarError, messageOf } from '../../errors.ts';
-import { readAlarms } from './answers.ts';
-import { alarmsBody, getBody, transactionBody } from './bodies.ts';
-import type { Transaction } from './bodies.ts';
-import { Member } from './member.ts';
-import type { Attempt, Credentials, Tls } from './member.ts';
+import { alarmsRequest, get, put, transactionRequest } from './gateway.ts';
+import type { Compare, EtcdRequest, KeyValue, Transaction, TransactionResult } from './gateway.ts';
+import { EtcdMember } from './member.ts';
+import type { EtcdTls, RequestFailure } from './member.ts';
 
-export interface ClientOptions {
+export interface EtcdClientOptions {
   /** As in `https://10.0.0.1:2379`; plain http for loopback only. */
   readonly endpoints: readonly string[];
-  readonly tls?: Tls;
+  readonly tls?: EtcdTls;
   readonly user?: string;
   readonly password?: string;
-  /** How long an operation may take, from being asked for to its answer. Below etcd's own 7 s. */
+  /** From the call of an operation to its outcome. Below the 7 s after which etcd itself gives up. */
   readonly waitMsMax?: number;
-  /** One line for the operator's log. */
-  readonly report?: (line: string) => void;
+  /** Takes one line for the operator. */
+  readonly log?: (line: string) => void;
 }
 
-export interface Call {
-  readonly path: string;
-  readonly body: string;
-  /** In the time of `performance.now()`. */
-  readonly deadline: number;
-  /** It changes nothing that somebody is told about: its doubts are nobody's. */
-  readonly isHarmless?: boolean;
-}
-
-export interface Answer {
-  readonly json: unknown;
-  /** Earlier sendings may have been carried out, too. */
-  readonly isRepeat: boolean;
-}
-
-interface Standing {
-  readonly member: Member;
-  /** How long after a failure it is probed; 0 while it answers. */
-  againMs: number;
-  isReported: boolean;
+interface MemberHealth {
+  readonly member: EtcdMember;
+  /** Milliseconds until the next probe: 0 while the member responds, more than the first delay after a failed probe. */
+  probeMs: number;
   timer?: NodeJS.Timeout;
 }
 
 const waitMsMaxDefault = 2_700;
-/** Three members can be asked before the deadline: a cluster of three that has lost one has one that can answer. */
-const attemptsMin = 3;
+/** Three members get a try before the deadline: in a cluster of three that lost one, one of them can respond. */
+const triesMin = 3;
 const remainingMsMin = 20;
 const pauseMsMin = 20;
 const pauseMsMax = 250;
@@ -56,82 +41,65 @@ const probeMsMin = 50;
 const probeMsMax = 5_000;
 
 export class EtcdClient {
-  readonly #standings: readonly Standing[];
+  readonly #members: readonly MemberHealth[];
   readonly #waitMsMax: number;
-  readonly #report: (line: string) => void;
-  readonly #probeBody: string;
-  /** Somewhere else for each service, so that they do not all ask the same member. */
+  readonly #log: (line: string) => void;
+  readonly #probe: EtcdRequest<TransactionResult>;
+  /** Starts at random, so that services spread over the members. */
   #turn = Math.floor(Math.random() * 1_000);
   #isClosed = false;
 
-  /** Throws `usage` if an endpoint cannot be one. */
-  constructor(options: ClientOptions, probeKey: string) {
-    const { tls = {}, user, password = '', waitMsMax = waitMsMaxDefault, report = () => undefined } = options;
-    const credentials: Credentials | undefined = user === undefined ? undefined : { user, password };
-    const urls = [...new Set(options.endpoints.map(checkEndpoint))];
-    if (urls.length === 0) throw new RegistrarError('usage', 'No member of etcd is named: give an address, as in https://10.0.0.1:2379');
-    this.#standings = urls.map((url) => ({ member: new Member(url, tls, credentials), againMs: 0, isReported: false }));
+  /** Throws `usage` for an invalid endpoint. Probes read `probeKey`. */
+  constructor(options: EtcdClientOptions, probeKey: string) {
+    const { endpoints, tls = {}, user, password = '', waitMsMax = waitMsMaxDefault, log = () => undefined } = options;
+    const urls = [...new Set(endpoints.map(parseEndpoint))];
+    if (urls.length === 0) throw new RegistrarError('usage', 'No etcd endpoint is given. Give at least one, as in https://10.0.0.1:2379.');
+    const credentials = user === undefined ? undefined : { user, password };
+    this.#members = urls.map((url) => ({ member: new EtcdMember(url, tls, credentials), probeMs: 0 }));
     this.#waitMsMax = waitMsMax;
-    this.#report = report;
-    this.#probeBody = getBody(probeKey);
+    this.#log = log;
+    this.#probe = transactionRequest({ success: [get(probeKey)] });
   }
 
-  /** By when an operation that begins now has to have its answer. */
+  /** The deadline of an operation that is called now. */
   deadline(): number {
     return performance.now() + this.#waitMsMax;
   }
 
   /**
-   * Rejects with `unavailable` if nothing was carried out, `outcome-unknown` if something may have been, and
-   * `storage-full` if nothing was, and etcd has no room.
+   * `mayHaveRun`: an earlier sending may have been executed, or may still be. Rejects with `unavailable` or `storage-full` if
+   * nothing was executed, with `outcome-unknown` if something may have been.
    */
-  async call({ path, body, deadline, isHarmless = false }: Call): Promise<Answer> {
-    const asked = new Set<Standing>();
-    let isRepeat = false;
-    let cause: unknown;
-    for (let pauseMs = pauseMsMin; ; ) {
-      if (this.#isClosed) throw this.#failed(isRepeat, new Error('the store was closed'));
-      if (deadline - performance.now() < remainingMsMin) {
-        throw this.#failed(isRepeat, cause ?? new Error('it waited too long for its turn'));
-      }
-      const standing = this.#choose(asked);
-      if (standing === undefined) {
-        asked.clear();
-        await pause(Math.min(pauseMs * (0.5 + Math.random()), deadline - performance.now()));
-        pauseMs = Math.min(pauseMs * 2, pauseMsMax);
-        continue;
-      }
-      asked.add(standing);
-      const attempt = await standing.member.post(path, body, this.#waitMsMax / attemptsMin, deadline);
-      if (attempt.kind === 'answered') {
-        this.#up(standing);
-        return { json: attempt.json, isRepeat };
-      }
-      if (attempt.kind === 'refused' && !mayPass(attempt)) throw this.#refused(isRepeat, attempt);
-      cause = attempt.kind === 'refused' ? new Error(`etcd: ${attempt.text}`) : attempt.cause;
-      if (isDoubtful(attempt) && !isHarmless) isRepeat = true;
-      this.#down(standing, messageOf(cause));
-    }
+  write(transaction: Transaction, deadline: number): Promise<Sent<TransactionResult>> {
+    return this.#send(transactionRequest(transaction), deadline, false);
   }
 
-  /** What reads, or what may be done again and again. */
-  async ask(path: string, body: string, deadline: number): Promise<unknown> {
-    return (await this.call({ path, body, deadline, isHarmless: true })).json;
+  /** For transactions that are idempotent. Rejects with `unavailable` or `storage-full`. */
+  async transact(transaction: Transaction, deadline: number): Promise<TransactionResult> {
+    return (await this.#send(transactionRequest(transaction), deadline, true)).value;
   }
 
-  /** Of ranges only, or of what may be done again and again. */
-  transact(transaction: Transaction, deadline: number): Promise<unknown> {
-    return this.ask('/v3/kv/txn', transactionBody(transaction), deadline);
+  async get(key: string, deadline: number): Promise<KeyValue | undefined> {
+    return (await this.transact({ success: [get(key)] }, deadline)).found[0]?.[0];
   }
 
-  /** Why writes cannot be done now; undefined if they can. Takes a round trip or two, at most `waitMs`. */
-  async trouble(waitMs: number): Promise<string | undefined> {
+  /**
+   * Puts the value if the condition holds, which the put makes false.
+   * @returns the key afterwards: with this value if it was put, also by an earlier sending of the same request.
+   */
+  async putIf(condition: Compare, key: string, value: string, deadline: number): Promise<string | undefined> {
+    const { succeeded, found } = await this.transact({ compare: [condition], success: [put(key, value)], failure: [get(key)] }, deadline);
+    return succeeded ? value : found[0]?.[0]?.value;
+  }
+
+  /** Why writes fail now; undefined if they would succeed. Takes a round trip or two, at most `waitMs`. */
+  async unhealthyReason(waitMs: number): Promise<string | undefined> {
     const deadline = performance.now() + waitMs;
     try {
-      await this.ask('/v3/kv/range', this.#probeBody, deadline);
-      const alarms = readAlarms(await this.ask('/v3/maintenance/alarm', alarmsBody, deadline));
-      if (alarms.includes('NOSPACE')) return noRoom;
-      return alarms.length === 0 ? undefined : `etcd has raised an alarm: ${alarms.join(', ')}`;
+      await this.#send(this.#probe, deadline, true);
+      const { value: alarms } = await this.#send(alarmsRequest, deadline, true);
+      if (alarms.includes('NOSPACE')) return quotaExceeded;
+      return alarms.length === 0 ? undefined : `etcd has active alarms: ${alarms.join(', ')}.`;
     } catch (error) {
       return messageOf(error);
     }
@@ -139,97 +107,115 @@ export class EtcdClient {
 
   close(): void {
     this.#isClosed = true;
-    for (const { member, timer } of this.#standings) {
+    for (const { member, timer } of this.#members) {
       clearTimeout(timer);
       member.close();
     }
   }
 
-  /** Who answers, in turns; else who does not, as a last resort; undefined if all were asked. */
-  #choose(asked: ReadonlySet<Standing>): Standing | undefined {
+  /** An idempotent request never ends in `outcome-unknown`. */
+  async #send<T>(request: EtcdRequest<T>, deadline: number, isIdempotent: boolean): Promise<Sent<T>> {
+    const tried = new Set<MemberHealth>();
+    let mayHaveRun = false;
+    let cause: unknown = new Error('the request waited too long');
+    for (let pauseMs = pauseMsMin; ; ) {
+      if (this.#isClosed) throw failed(mayHaveRun, new Error('the store is closed'));
+      if (deadline - performance.now() < remainingMsMin) throw failed(mayHaveRun, cause);
+      const health = this.#next(tried);
+      if (health === undefined) {
+        tried.clear();
+        await sleep(Math.min(pauseMs * (0.5 + Math.random()), deadline - performance.now()));
+        pauseMs = Math.min(pauseMs * 2, pauseMsMax);
+        continue;
+      }
+      tried.add(health);
+      const outcome = await health.member.post(request, this.#waitMsMax / triesMin, deadline);
+      if (outcome.kind === 'response') {
+        this.#markUp(health);
+        return { value: outcome.value, mayHaveRun };
+      }
+      if (outcome.kind === 'error' && !isTemporary(outcome)) throw this.#rejected(mayHaveRun, outcome);
+      cause = outcome.kind === 'error' ? new Error(`etcd: ${outcome.message}`) : outcome.cause;
+      if (!isIdempotent && (outcome.kind === 'no-response' || (outcome.kind === 'error' && outcome.status >= 500))) mayHaveRun = true;
+      this.#markDown(health, messageOf(cause));
+    }
+  }
+
+  /** The next member that was not tried, a healthy one if there is one; undefined if all were tried. */
+  #next(tried: ReadonlySet<MemberHealth>): MemberHealth | undefined {
     this.#turn++;
-    const left = this.#standings.filter((standing) => !asked.has(standing));
-    const well = left.filter(({ againMs }) => againMs === 0);
-    const from = well.length > 0 ? well : left;
-    return from[this.#turn % from.length];
+    const untried = this.#members.filter((health) => !tried.has(health));
+    const healthy = untried.filter(({ probeMs }) => probeMs === 0);
+    const candidates = healthy.length > 0 ? healthy : untried;
+    return candidates[this.#turn % candidates.length];
   }
 
-  #up(standing: Standing): void {
-    if (standing.againMs === 0) return;
-    standing.againMs = 0;
-    clearTimeout(standing.timer);
-    if (standing.isReported) this.#report(`etcd: ${standing.member.url} answers again`);
-    standing.isReported = false;
+  #markUp(health: MemberHealth): void {
+    if (health.probeMs > probeMsMin) this.#log(`etcd: ${health.member.url} responds again.`);
+    health.probeMs = 0;
+    clearTimeout(health.timer);
   }
 
-  /** It is probed, so that no request has to find out. A connection that was merely closed is not worth a line. */
-  #down(standing: Standing, why: string): void {
-    if (standing.againMs > 0 || this.#isClosed) return;
-    standing.againMs = probeMsMin;
-    const later = (): void => {
-      if (this.#isClosed) return;
-      standing.timer = setTimeout(() => void probe(), standing.againMs * (0.5 + Math.random())).unref();
+  /** Starts to probe the member. It is logged when the first probe fails: a closed connection alone is not worth a line. */
+  #markDown(health: MemberHealth, reason: string): void {
+    if (health.probeMs > 0 || this.#isClosed) return;
+    health.probeMs = probeMsMin;
+    const schedule = (): void => {
+      if (!this.#isClosed) health.timer = setTimeout(() => void probe(), health.probeMs * (0.5 + Math.random())).unref();
     };
     const probe = async (): Promise<void> => {
-      const waitMs = this.#waitMsMax / attemptsMin;
-      const attempt = await standing.member.post('/v3/kv/range', this.#probeBody, waitMs, performance.now() + waitMs);
-      if (standing.againMs === 0) return;
-      if (attempt.kind === 'answered') return this.#up(standing);
-      standing.againMs = Math.min(standing.againMs * 2, probeMsMax);
-      if (!standing.isReported) {
-        this.#report(`etcd: ${standing.member.url} does not answer (${why}): it is passed over until it does`);
-      }
-      standing.isReported = true;
-      later();
+      const waitMs = this.#waitMsMax / triesMin;
+      const { kind } = await health.member.post(this.#probe, waitMs, performance.now() + waitMs);
+      if (health.probeMs === 0) return;
+      if (kind === 'response') return this.#markUp(health);
+      if (health.probeMs === probeMsMin) this.#log(`etcd: ${health.member.url} does not respond (${reason}). It is skipped until it does.`);
+      health.probeMs = Math.min(health.probeMs * 2, probeMsMax);
+      schedule();
     };
-    later();
+    schedule();
   }
 
-  #failed(isRepeat: boolean, cause: unknown): RegistrarError {
-    const options = { cause, retryAfterSeconds: 1 };
-    if (isRepeat) return new RegistrarError('outcome-unknown', `${silent}: ${unknown}`, options);
-    return new RegistrarError('unavailable', `${silent}: nothing was changed; try again`, options);
-  }
-
-  #refused(isRepeat: boolean, { status, text }: Refusal): RegistrarError {
-    const cause = new Error(`etcd: ${status} ${text}`);
-    const isFull = /database space exceeded/.test(text);
-    if (isRepeat) return new RegistrarError('outcome-unknown', `etcd, which keeps the users, failed: ${unknown}`, { cause });
-    if (isFull) return new RegistrarError('storage-full', `${noRoom}: nothing was changed`, { cause });
-    this.#report(`etcd refuses what it is asked: ${status} ${text}`);
-    return new RegistrarError('unavailable', 'etcd, which keeps the users, refuses what it is asked: the log says why', { cause });
+  #rejected(mayHaveRun: boolean, { status, message }: ErrorResponse): RegistrarError {
+    const cause = new Error(`etcd: ${status} ${message}`);
+    if (mayHaveRun) return failed(true, cause);
+    if (message.includes('database space exceeded')) return new RegistrarError('storage-full', quotaExceeded, { cause });
+    this.#log(`etcd rejects a request: ${status} ${message}`);
+    return new RegistrarError('unavailable', 'etcd rejects the request. The log has the reason.', { cause });
   }
 }
 
-type Refusal = Extract<Attempt, { kind: 'refused' }>;
-
-const unknown = 'it may or may not have been done; look, or send it again';
-const silent = 'etcd, which keeps the users, does not answer in time';
-const noRoom = 'etcd has no room left (its NOSPACE alarm): compact, defragment and disarm it, or raise its quota';
-
-/** Another member, or the same one later, may do it. */
-function mayPass({ status, text }: Refusal): boolean {
-  return status >= 500 || status === 401 || /too many requests/.test(text);
+interface Sent<T> {
+  readonly value: T;
+  readonly mayHaveRun: boolean;
 }
 
-/** It may have been carried out, or still be. */
-function isDoubtful(attempt: Attempt): boolean {
-  return attempt.kind === 'unanswered' || (attempt.kind === 'refused' && attempt.status >= 500);
+type ErrorResponse = Extract<RequestFailure, { kind: 'error' }>;
+
+const quotaExceeded = 'etcd exceeds its storage quota (NOSPACE alarm): compact, defragment and disarm the alarm, or raise the quota.';
+
+/** Another member may execute the request, or the same one later. */
+function isTemporary({ status, message }: ErrorResponse): boolean {
+  return status >= 500 || status === 401 || /too many requests/.test(message);
 }
 
-function pause(ms: number): Promise<void> {
+function failed(mayHaveRun: boolean, cause: unknown): RegistrarError {
+  const options = { cause, retryAfterSeconds: 1 };
+  if (mayHaveRun) return new RegistrarError('outcome-unknown', 'etcd did not confirm the write: it may have been done.', options);
+  return new RegistrarError('unavailable', 'etcd does not respond in time. Nothing was changed.', options);
+}
+
+function sleep(ms: number): Promise<void> {
   return new Promise((resolve) => setTimeout(resolve, Math.max(0, ms)));
 }
 
-function checkEndpoint(text: string): string {
+function parseEndpoint(text: string): string {
   const url = URL.canParse(text) ? new URL(text) : undefined;
   const isHttp = url?.protocol === 'http:' || url?.protocol === 'https:';
   if (url === undefined || !isHttp || url.pathname !== '/' || `${url.search}${url.hash}${url.username}${url.password}` !== '') {
-    throw new RegistrarError('usage', `"${text}" is no address of a member of etcd: write it as in https://10.0.0.1:2379`);
+    throw new RegistrarError('usage', `"${text}" is not the address of an etcd member. Write it as in https://10.0.0.1:2379.`);
   }
   if (url.protocol === 'http:' && !/^(?:localhost|127(?:\.\d+){3}|\[::1\])$/.test(url.hostname)) {
-    const why = `is plain http, which is for this machine's own addresses only, since hashes of passwords go over it`;
-    throw new RegistrarError('usage', `"${text}" ${why}: use https`);
+    throw new RegistrarError('usage', `"${text}" is plain http to another machine, and password hashes are sent over it. Use https.`);
   }
   return url.origin;
 }

@@ -1,54 +1,51 @@
 /**
- * One member of the cluster as it is spoken to: keep-alive connections, its token, and what became of a request. It
- * tells what was never sent from what may have been carried out. It repeats nothing but what a stale token refused.
+ * One member of the cluster: keep-alive connections, an authentication token, and the outcome of each request.
+ *
+ * A request that was not sent is told from one that etcd may have executed. Only a request with a stale token is sent again.
  */
 
 import http from 'node:http';
 import https from 'node:https';
 import type { Socket } from 'node:net';
 import { TLSSocket } from 'node:tls';
-import { StrangeAnswer, readError, readToken } from './answers.ts';
-import { authenticateBody } from './bodies.ts';
+import { UnexpectedResponse, authenticationRequest, readErrorMessage } from './gateway.ts';
+import type { EtcdRequest } from './gateway.ts';
 
-/** What became of one request to one member. */
-export type Attempt =
-  | { readonly kind: 'answered'; readonly json: unknown }
-  /** etcd says no; whether it was carried out nevertheless is for the reader of `code` and `text`. */
-  | { readonly kind: 'refused'; readonly status: number; readonly code: number | undefined; readonly text: string }
-  | { readonly kind: 'unsent'; readonly cause: unknown }
-  /** It was sent, and nothing came back. */
-  | { readonly kind: 'unanswered'; readonly cause: unknown };
+export type RequestFailure =
+  /** An error response. From 500 on etcd may have executed the request. */
+  | { readonly kind: 'error'; readonly status: number; readonly message: string }
+  | { readonly kind: 'not-sent'; readonly cause: unknown }
+  /** The request was sent, and no valid response came. */
+  | { readonly kind: 'no-response'; readonly cause: unknown };
 
-export interface Credentials {
+export type RequestOutcome<T> = { readonly kind: 'response'; readonly value: T } | RequestFailure;
+
+export interface EtcdCredentials {
   readonly user: string;
   readonly password: string;
 }
 
-export interface Tls {
-  /** PEM. */
-  readonly ca?: string | Buffer;
-  readonly cert?: string | Buffer;
-  readonly key?: string | Buffer;
-}
+/** PEM. */
+export type EtcdTls = Pick<https.AgentOptions, 'ca' | 'cert' | 'key'>;
 
-/** A member is given so many connections; what is above that waits for one. */
+const noToken = { kind: 'response', value: '' } as const;
+
+/** Further requests wait for a connection. */
 const connectionsMax = 128;
 
-const noToken = Promise.resolve('');
-
-/** The texts of gRPC that mean: with another token it would do. Nothing was carried out. */
+/** With a new token the request succeeds. It was not executed. */
 const staleToken = /invalid auth token|user name is empty|revision of auth store is old/;
 
-export class Member {
+export class EtcdMember {
   readonly url: string;
   readonly #agent: http.Agent | https.Agent;
   readonly #request: typeof http.request;
-  readonly #credentials: Credentials | undefined;
-  /** Those over which something can have been sent. */
+  readonly #credentials: EtcdCredentials | undefined;
+  /** What is written to these sockets is sent at once. */
   readonly #connected = new WeakSet<Socket>();
-  #token: Promise<string | Attempt> | undefined;
+  #token: Promise<RequestOutcome<string>> | undefined;
 
-  constructor(url: string, tls: Tls, credentials: Credentials | undefined) {
+  constructor(url: string, tls: EtcdTls, credentials: EtcdCredentials | undefined) {
     const options = { keepAlive: true, maxSockets: connectionsMax };
     const isTls = url.startsWith('https:');
     this.url = url;
@@ -57,25 +54,17 @@ export class Member {
     this.#credentials = credentials;
   }
 
-  /** @param waitMs from when it has a connection to use, new or kept. @param deadline in the time of `performance.now()`. */
-  async post(path: string, body: string, waitMs: number, deadline: number): Promise<Attempt> {
-    for (let tries = 0; ; tries++) {
-      const asked = this.#authenticate(waitMs, deadline);
-      const token = await asked;
-      const forget = (): void => {
-        if (this.#token === asked) this.#token = undefined;
-      };
-      if (typeof token !== 'string') {
-        forget();
-        return token;
-      }
-      const attempt = await this.#send(path, body, token, waitMs, deadline);
-      if (attempt.kind === 'answered') return attempt;
-      const isStale = attempt.kind === 'refused' && staleToken.test(attempt.text);
-      // A token that this member has not heard of yet keeps a request waiting for ever, and some versions of etcd
-      // close the connection instead of refusing a token.
-      if (isStale || attempt.kind === 'unanswered') forget();
-      if (!isStale || this.#credentials === undefined || tries > 0) return attempt;
+  /** @param waitMs counts from when the request has a connection. @param deadline in the time of `performance.now()`. */
+  async post<T>(request: EtcdRequest<T>, waitMs: number, deadline: number): Promise<RequestOutcome<T>> {
+    for (let isRetry = false; ; isRetry = true) {
+      const authentication = (this.#token ??= this.#authenticate(waitMs, deadline));
+      const token = await authentication;
+      const outcome = token.kind === 'response' ? await this.#send(request, token.value, waitMs, deadline) : token;
+      const isStale = outcome.kind === 'error' && staleToken.test(outcome.message);
+      // A member that does not know a token yet never responds, and some versions of etcd close the connection of a stale one.
+      const mustRenew = isStale || outcome.kind === 'no-response' || token.kind !== 'response';
+      if (mustRenew && this.#token === authentication) this.#token = undefined;
+      if (!isStale || this.#credentials === undefined || isRetry) return outcome;
     }
   }
 
@@ -83,60 +72,55 @@ export class Member {
     this.#agent.destroy();
   }
 
-  /** The token, empty where none is needed; or why there is none, in which case nothing else was sent. */
-  #authenticate(waitMs: number, deadline: number): Promise<string | Attempt> {
+  /** The token, empty without authentication. */
+  async #authenticate(waitMs: number, deadline: number): Promise<RequestOutcome<string>> {
     if (this.#credentials === undefined) return noToken;
-    return (this.#token ??= this.#askForToken(this.#credentials, waitMs, deadline));
+    const { user, password } = this.#credentials;
+    const outcome = await this.#send(authenticationRequest(user, password), '', waitMs, deadline);
+    if (outcome.kind === 'error' && /authentication is not enabled/.test(outcome.message)) return noToken;
+    return outcome.kind === 'no-response' ? { kind: 'not-sent', cause: outcome.cause } : outcome;
   }
 
-  async #askForToken({ user, password }: Credentials, waitMs: number, deadline: number): Promise<string | Attempt> {
-    const attempt = await this.#send('/v3/auth/authenticate', authenticateBody(user, password), '', waitMs, deadline);
-    if (attempt.kind === 'answered') return readToken(attempt.json);
-    if (attempt.kind === 'refused') return /authentication is not enabled/.test(attempt.text) ? '' : attempt;
-    return { kind: 'unsent', cause: attempt.cause };
-  }
-
-  #send(path: string, body: string, token: string, waitMs: number, deadline: number): Promise<Attempt> {
+  #send<T>({ path, body, read }: EtcdRequest<T>, token: string, waitMs: number, deadline: number): Promise<RequestOutcome<T>> {
     return new Promise((resolve) => {
       let isSent = false;
       const headers = {
         'Content-Type': 'application/json', 'Content-Length': Buffer.byteLength(body), ...(token === '' ? {} : { Authorization: token }),
       };
       const request = this.#request(this.url + path, { method: 'POST', agent: this.#agent, headers });
-      const giveUp = (): void => void request.destroy(new Error('no answer in time'));
-      let timer = setTimeout(giveUp, Math.max(0, deadline - performance.now()));
-      const end = (attempt: Attempt): void => {
+      const expire = (): void => void request.destroy(new Error('no response in time'));
+      let timer = setTimeout(expire, Math.max(0, deadline - performance.now()));
+      const end = (outcome: RequestOutcome<T>): void => {
         clearTimeout(timer);
-        resolve(attempt);
+        resolve(outcome);
       };
       request.on('socket', (socket) => {
         clearTimeout(timer);
-        timer = setTimeout(giveUp, Math.max(0, Math.min(waitMs, deadline - performance.now())));
-        const connected = (): void => {
+        timer = setTimeout(expire, Math.max(0, Math.min(waitMs, deadline - performance.now())));
+        if (this.#connected.has(socket)) isSent = true;
+        else socket.once(socket instanceof TLSSocket ? 'secureConnect' : 'connect', () => {
           this.#connected.add(socket);
           isSent = true;
-        };
-        if (this.#connected.has(socket)) isSent = true;
-        else socket.once(socket instanceof TLSSocket ? 'secureConnect' : 'connect', connected);
+        });
       });
-      request.on('error', (cause) => end({ kind: isSent ? 'unanswered' : 'unsent', cause }));
+      request.on('error', (cause) => end({ kind: isSent ? 'no-response' : 'not-sent', cause }));
       request.on('response', (response) => {
         const chunks: Buffer[] = [];
         response.on('data', (chunk: Buffer) => chunks.push(chunk));
-        response.on('error', (cause) => end({ kind: 'unanswered', cause }));
-        response.on('end', () => end(readAttempt(response.statusCode ?? 0, Buffer.concat(chunks).toString('utf8'))));
+        response.on('error', (cause) => end({ kind: 'no-response', cause }));
+        response.on('end', () => end(readOutcome(response.statusCode ?? 0, Buffer.concat(chunks).toString('utf8'), read)));
       });
       request.end(body);
     });
   }
 }
 
-function readAttempt(status: number, body: string): Attempt {
-  if (status !== 200) return { kind: 'refused', status, ...readError(body) };
+function readOutcome<T>(status: number, body: string, read: (json: unknown) => T): RequestOutcome<T> {
+  if (status !== 200) return { kind: 'error', status, message: readErrorMessage(body) };
   try {
-    return { kind: 'answered', json: JSON.parse(body) };
-  } catch (error) {
-    if (error instanceof SyntaxError) return { kind: 'unanswered', cause: new StrangeAnswer('the answer is not JSON') };
-    throw error;
+    return { kind: 'response', value: read(JSON.parse(body)) };
+  } catch (cause) {
+    if (cause instanceof SyntaxError || cause instanceof UnexpectedResponse) return { kind: 'no-response', cause };
+    throw cause;
   }
 }

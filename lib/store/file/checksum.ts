@@ -1,11 +1,13 @@
 /**
- * Checks the checksums of many lines by one call of zlib over all their bytes: a call for each line costs
- * more than the checksum itself, and a million of them were a third of the time to open a file.
+ * CRC-32 is linear, which is used twice.
  *
- * CRC-32 is linear. From the checksum that a line says it has follows, by tables, the CRC-32 of the whole
- * line from any start, without a look at its bytes; from all of them, that of the whole piece. If zlib
- * finds another one, some line lies. If one line alone is wrong this cannot miss it: what follows from a
- * CRC is one to one. Errors in several lines cancel each other in one case of 2^32, as within one line.
+ * The checksums of many lines are verified by one call of zlib: a call for each line doubles the time to open a file. From
+ * the checksum that a line states follows, by tables, the CRC-32 of the whole line from any start, and from all of them
+ * that of the chunk. If zlib finds another one, a checksum is wrong. If one line alone is wrong, this cannot miss it: what
+ * follows from a CRC is one to one. Errors in several lines cancel each other in one case of 2^32, as within one line.
+ *
+ * And there is exactly one seed for the bytes and the checksum of a line: it identifies the file of a line whose header
+ * cannot be read.
  */
 
 import { crc32 } from 'node:zlib';
@@ -13,13 +15,13 @@ import { crc32 } from 'node:zlib';
 /** The polynomial of CRC-32, reflected (ISO 3309). */
 const polynomial = 0xedb88320;
 
-/** How a line ends: its checksum, the brace, the newline. */
+/** The end of a line: its checksum, the brace, the newline. */
 const seal = ',"crc":"00000000"}\n';
 const digitsAt = seal.indexOf('0');
 const digits = 8;
 
 const sealSum = crc32(seal);
-/** What each digit, at each place, changes in the checksum of the seal. */
+/** The change of the seal's own checksum by each digit at each place. */
 const digitSums = Uint32Array.from({ length: digits * 16 }, (_, n) => {
   const at = digitsAt + (n >> 4);
   return crc32(`${seal.slice(0, at)}${(n & 15).toString(16)}${seal.slice(at + 1)}`) ^ sealSum;
@@ -33,14 +35,14 @@ const hexValues = Uint8Array.from({ length: 256 }, (_, byte) => {
 
 const newline = 0x0a;
 
-export class ChecksumProof {
-  /** For each length of a line: what a checksum becomes over as many zero bytes, by its four bytes. */
+export class BulkChecksum {
+  /** For each length of a line: a table for what a checksum becomes over as many zero bytes. */
   readonly #shifts = new Map<number, Uint32Array>();
   readonly #sealShift = shiftTable(seal.length);
 
   /**
-   * Whether the lines that fill `bytes[start, end)` all say their right checksum, started from `seed`.
-   * False does not tell which one is wrong.
+   * Whether the checksums of all lines in `bytes[start, end)`, started from `seed`, are right. False does not tell which
+   * one is wrong.
    */
   holds(bytes: Buffer, start: number, end: number, seed: number): boolean {
     let expected = seed;
@@ -76,14 +78,11 @@ export class ChecksumProof {
   }
 }
 
-/**
- * The seed from which `sum` is the CRC-32 of `bytes`: there is exactly one. It tells the seed of a file
- * whose header cannot be read, from any of its lines.
- */
-export function seedOf(bytes: Buffer, sum: number): number {
+/** The seed with which `checksum` is the CRC-32 of `bytes`. */
+export function seedOf(bytes: Buffer, checksum: number): number {
   // x has the order 2^32 - 1, so this is the inverse of x^(8 × bytes).
   const inverse = power(2 ** 32 - 1 - ((8 * bytes.length) % (2 ** 32 - 1)));
-  return times(inverse, crc32(bytes) ^ sum) >>> 0;
+  return multiply(inverse, crc32(bytes) ^ checksum) >>> 0;
 }
 
 function shifted(table: Uint32Array, sum: number): number {
@@ -97,7 +96,7 @@ function shiftTable(bytes: number): Uint32Array {
   for (let bit = 0; bit < 32; bit++) {
     const from = (bit >> 3) * 256;
     const size = 1 << (bit & 7);
-    const column = times(factor, 1 << bit);
+    const column = multiply(factor, 1 << bit);
     for (let n = 0; n < size; n++) table[from + size + n] = table[from + n]! ^ column;
   }
   return table;
@@ -107,14 +106,14 @@ function shiftTable(bytes: number): Uint32Array {
 function power(exponent: number): number {
   let factor = 1 << 31;
   for (let bit = 31; bit >= 0; bit--) {
-    factor = times(factor, factor);
-    if ((exponent >>> bit) & 1) factor = times(factor, 1 << 30);
+    factor = multiply(factor, factor);
+    if ((exponent >>> bit) & 1) factor = multiply(factor, 1 << 30);
   }
   return factor;
 }
 
-/** The product of two polynomials modulo CRC-32's, reflected: the highest bit is x^0. */
-function times(a: number, b: number): number {
+/** The product of two polynomials modulo that of CRC-32, reflected: the highest bit is x^0. */
+function multiply(a: number, b: number): number {
   let product = 0;
   for (let bit = 31; bit >= 0; bit--) {
     if ((a >>> bit) & 1) product ^= b;

@@ -6,7 +6,7 @@
 
 import { accessSync, closeSync, constants, fsyncSync, mkdirSync, openSync, readFileSync, statSync, statfsSync } from 'node:fs';
 import type { Stats } from 'node:fs';
-import { dirname, resolve } from 'node:path';
+import { dirname, join, resolve } from 'node:path';
 import { RegistrarError, messageOf, systemCode } from '../../errors.ts';
 
 /** statfs(2) f_type of file systems that one kernel alone writes to. */
@@ -34,9 +34,10 @@ export const surroundings: Surroundings = {
 /** Checks the directory, or, if there is none, where it would be made. Throws as `prepareDirectory` does; it changes nothing. */
 export function checkDirectory(path: string, { uid, fileSystemType }: Surroundings = surroundings): void {
   const present = existing(resolve(path));
-  const { isDirectory, owner } = present.stats;
+  const { isDirectory, owner, mode } = present.stats;
   if (!isDirectory) throw refusal(path, 'it is not a directory');
-  if (owner !== uid) {
+  // Volumes of Kubernetes (fsGroup) belong to root and are writable by the group of the service.
+  if (owner !== uid && !(owner === 0 && (mode & constants.S_IWGRP) !== 0)) {
     const name = userName(owner);
     throw refusal(path, `it belongs to ${name}, not to you: start it as its owner, with sudo -u ${name} …`);
   }
@@ -54,6 +55,27 @@ export function checkDirectory(path: string, { uid, fileSystemType }: Surroundin
   } catch (cause) {
     throw notWritable(path, cause);
   }
+  if (present.path !== resolve(path)) return;
+  if ((mode & constants.S_IWOTH) !== 0) throw refusal(path, `others can write to it. Run: chmod o-w "${path}"`);
+  const problem = openToOthers(join(path, 'users.jsonl'));
+  if (problem !== undefined) throw refusal(path, problem);
+}
+
+/** What is wrong with a file that others can read or write, with the remedy; undefined if they cannot, or there is none. */
+export function openToOthers(path: string): string | undefined {
+  const stats = statSync(path, { throwIfNoEntry: false });
+  if (stats === undefined || (stats.mode & constants.S_IRWXO) === 0) return undefined;
+  return `others can read or write "${path}", which contains password hashes. Run: chmod o-rwx "${path}"`;
+}
+
+/** The error for a file that a command only reads. */
+export function cannotRead(path: string, cause: unknown): unknown {
+  const code = systemCode(cause);
+  if (code === undefined || cause instanceof RegistrarError) return cause;
+  const owner = code === 'EACCES' ? existing(path).stats.owner : undefined;
+  const name = owner === undefined ? undefined : userName(owner);
+  const way = name === undefined ? '' : `. Run the command as its owner, with sudo -u ${name}`;
+  return new RegistrarError('cannot-start', `Cannot read "${path}" (${code})${way}.`, { cause });
 }
 
 /**
@@ -89,7 +111,7 @@ function makeDurably(directory: string, present: string): void {
 
 interface Existing {
   readonly path: string;
-  readonly stats: { readonly isDirectory: boolean; readonly owner: number };
+  readonly stats: { readonly isDirectory: boolean; readonly owner: number; readonly mode: number };
 }
 
 /** The directory, or the nearest one above it that is there. */
@@ -100,10 +122,10 @@ function existing(path: string): Existing {
   } catch (cause) {
     throw refusal(path, `it cannot be looked at (${systemCode(cause) ?? messageOf(cause)})`, cause);
   }
-  if (stats !== undefined) return { path, stats: { isDirectory: stats.isDirectory(), owner: stats.uid } };
+  if (stats !== undefined) return { path, stats: { isDirectory: stats.isDirectory(), owner: stats.uid, mode: stats.mode } };
   const above = existing(dirname(path));
-  // Whoever may write in the one above may make this one, and it is theirs then.
-  return { path: above.path, stats: { isDirectory: above.stats.isDirectory, owner: process.getuid?.() ?? 0 } };
+  // A process that may write to the one above may create this one, and owns it then.
+  return { path: above.path, stats: { ...above.stats, owner: process.getuid?.() ?? 0 } };
 }
 
 function notWritable(path: string, cause: unknown): RegistrarError {

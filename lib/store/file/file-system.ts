@@ -1,11 +1,12 @@
 /**
- * The calls of the file system that the store makes, as one value, so that a test can record them, make
- * the n-th one fail, or play a crash. What can wait for a disk (write, sync) does not block the event
- * loop; what is answered from the page cache (a positioned read, a link, a stat) is synchronous, since a
- * trip to a thread and back costs ten times the call.
+ * The calls of the file system that the store makes, as one value, so that a test can record them, make the n-th one
+ * fail, or play a crash. What waits for a disk (a sync, the writes of a compaction) runs in a thread. What the page cache
+ * answers (a read, a link, a stat, the few bytes of a batch) is synchronous: a thread and back costs ten times the call.
  */
 
 import fs from 'node:fs';
+import { nodeDurableFileCalls, promisify } from '../../durable-file.ts';
+import type { DurableFileCalls } from '../../durable-file.ts';
 import { systemCode } from '../../errors.ts';
 
 export interface FileStatus {
@@ -20,29 +21,32 @@ export interface FileStatus {
   readonly isDirectory: boolean;
 }
 
-export interface FileSystem {
+export interface LinkStatus {
+  readonly isLink: boolean;
+  readonly modifiedMs: number;
+}
+
+export interface FileSystem extends DurableFileCalls {
   open(path: string, flags: 'r' | 'r+' | 'wx+', mode?: number): number;
-  close(fd: number): void;
-  /** May read less than asked for; 0 at the end. */
+  /** May read less than requested; 0 at the end. */
   read(fd: number, into: Buffer, offset: number, length: number, position: number): number;
-  /** May write less than asked for, without an error. */
-  write(fd: number, from: Buffer, offset: number, length: number, position: number): Promise<number>;
-  /** For the few bytes of the durable mark, which are overwritten in place. */
+  /** For a batch at the end of the file, which is synced next; may write less than requested, without an error. */
+  append(fd: number, from: Buffer, position: number): number;
+  /** For the few bytes of the durable offset, which are overwritten in place. */
   writeNow(fd: number, from: Buffer, position: number): number;
-  datasync(fd: number): Promise<void>;
   truncate(fd: number, bytes: number): Promise<void>;
-  /** Makes the entries of a directory durable. */
-  syncDirectory(path: string): Promise<void>;
+  /** `syncDirectory` with a descriptor that is open. */
+  syncOpenDirectory(fd: number): Promise<void>;
   statFd(fd: number): FileStatus;
+  /** The mount that a file was opened on; undefined where the system does not tell. */
+  mountId(fd: number): string | undefined;
   /** Undefined if there is nothing at the path. */
   stat(path: string): FileStatus | undefined;
   /** Undefined if there is nothing at the path, or no symbolic link. */
   readLink(path: string): string | undefined;
+  /** Of what is at the path itself, without following a link. */
+  linkStatus(path: string): LinkStatus | undefined;
   symlink(target: string, path: string): void;
-  link(existing: string, path: string): void;
-  rename(from: string, to: string): void;
-  /** Nothing at the path is fine. */
-  unlink(path: string): void;
   list(directory: string): string[];
   makeDirectory(path: string, mode: number): void;
 }
@@ -70,39 +74,25 @@ function unlessMissing<T>(call: () => T, ...alsoCodes: readonly string[]): T | u
   }
 }
 
-function settle<T>(call: (done: (error: Error | null, value?: T) => void) => void): Promise<T> {
-  return new Promise((resolve, reject) => {
-    call((error, value) => (error === null ? resolve(value as T) : reject(error)));
-  });
-}
-
 export const nodeFileSystem: FileSystem = {
-  open: (path, flags, mode = 0o600) => fs.openSync(path, flags, mode),
-  close: (fd) => fs.closeSync(fd),
+  ...nodeDurableFileCalls,
   read: (fd, into, offset, length, position) => fs.readSync(fd, into, offset, length, position),
-  write: (fd, from, offset, length, position) =>
-    settle<number>((done) => fs.write(fd, from, offset, length, position, done)),
+  append: (fd, from, position) => fs.writeSync(fd, from, 0, from.length, position),
   writeNow: (fd, from, position) => fs.writeSync(fd, from, 0, from.length, position),
-  datasync: (fd) => settle<void>((done) => fs.fdatasync(fd, done)),
-  truncate: (fd, bytes) => settle<void>((done) => fs.ftruncate(fd, bytes, done)),
-  syncDirectory: async (path) => {
-    const fd = fs.openSync(path, 'r');
-    try {
-      await settle<void>((done) => fs.fsync(fd, done));
-    } finally {
-      fs.closeSync(fd);
-    }
-  },
+  truncate: (fd, bytes) => promisify<void>((done) => fs.ftruncate(fd, bytes, done)),
+  syncOpenDirectory: (fd) => promisify<void>((done) => fs.fsync(fd, done)),
+  mountId: (fd) => /mnt_id:\s*(\d+)/.exec(unlessMissing(() => fs.readFileSync(`/proc/self/fdinfo/${fd}`, 'latin1')) ?? '')?.[1],
   statFd: (fd) => status(fs.fstatSync(fd)),
   stat: (path) => {
     const stats = fs.statSync(path, { throwIfNoEntry: false });
     return stats === undefined ? undefined : status(stats);
   },
   readLink: (path) => unlessMissing(() => fs.readlinkSync(path), 'EINVAL'),
+  linkStatus: (path) => {
+    const stats = fs.lstatSync(path, { throwIfNoEntry: false });
+    return stats && { isLink: stats.isSymbolicLink(), modifiedMs: stats.mtimeMs };
+  },
   symlink: (target, path) => fs.symlinkSync(target, path),
-  link: (existing, path) => fs.linkSync(existing, path),
-  rename: (from, to) => fs.renameSync(from, to),
-  unlink: (path) => void unlessMissing(() => fs.unlinkSync(path)),
   list: (directory) => fs.readdirSync(directory),
   makeDirectory: (path, mode) => void fs.mkdirSync(path, { recursive: true, mode }),
 };

@@ -1,35 +1,49 @@
 /**
- * Reads single lines of a file whose places are known, each checked: a line that has changed since it was
- * read first is not served. Lines that stand side by side are read and checked many at a time.
+ * Reads lines whose offsets are known, and verifies the checksum of each: a line that has changed since it was first
+ * read is refused.
+ *
+ * A list reads its lines from two windows of 64 KB. Users that were never changed follow one another in the file, and
+ * so, behind them, do the ones that were: with one window, each change of place would read 64 KB for one line.
  */
 
 import { RegistrarError, grouped } from '../../errors.ts';
-import { ChecksumProof } from './checksum.ts';
+import { BulkChecksum } from './checksum.ts';
 import type { FileSystem } from './file-system.ts';
 import { checksumHolds, lineBytesMax, lineEnd } from './record.ts';
 
-/** Most lines are below this: one read for one user. */
-const guessBytes = 512;
+/** Most lines are shorter: one read for one user. */
+const lineBytesUsual = 512;
 
-/** What is read where many lines are wanted in the order in which they stand. */
 const windowBytes = 1 << 16;
 
-/** From so many bytes on, lines are checked together: below, the tables for it would cost more. */
-const provenTogetherMin = 1 << 14;
+/** A line within `bytes[start, end)`, newline not included; valid until the next line is read. */
+export interface Line {
+  readonly bytes: Buffer;
+  readonly start: number;
+  readonly end: number;
+}
+
+/** A part of the file in memory. */
+interface Window {
+  readonly bytes: Buffer;
+  offset: number;
+  length: number;
+  /** Up to here, all checksums were verified together. */
+  verified: number;
+  /** The end of the line that was taken last: one that begins soon after it is read with those that follow. */
+  lastEnd: number;
+}
 
 export class LineReader {
-  /** What was read last. */
-  readonly bytes = Buffer.allocUnsafe(windowBytes);
   readonly #fs: FileSystem;
   readonly #fd: number;
   readonly #path: string;
   readonly #seed: number;
-  #proof: ChecksumProof | undefined;
+  readonly #single = newWindow(lineBytesMax);
+  /** The one that was used last is first. */
+  #windows: Window[] | undefined;
+  #checksums: BulkChecksum | undefined;
   #isClosed = false;
-  /** What is in `bytes`: those of the file from `#at` on, and up to `#proven` all its lines are good. */
-  #at = -1;
-  #length = 0;
-  #proven = 0;
 
   constructor(fs: FileSystem, fd: number, path: string, seed: number) {
     this.#fs = fs;
@@ -38,41 +52,24 @@ export class LineReader {
     this.#seed = seed;
   }
 
-  /**
-   * Brings the line at `offset` into `bytes`, and returns where it stands there. No line is behind `fileEnd`.
-   * @param isNear the one asked for before, in the same turn of the event loop, stands just before it.
-   */
-  line(offset: number, fileEnd: number, isNear = false): { start: number; end: number } {
-    const isWithin = isNear && offset >= this.#at;
-    let start = offset - this.#at;
-    let end = isWithin ? lineEnd(this.bytes, start, this.#length) : -1;
-    for (let wanted = isNear ? windowBytes : guessBytes; end < 0; wanted = lineBytesMax) {
-      this.#length = this.read(this.bytes, Math.min(wanted, fileEnd - offset), offset);
-      this.#at = offset;
-      this.#proven = this.proven(this.bytes, 0, this.#length);
-      start = 0;
-      end = lineEnd(this.bytes, 0, this.#length);
-      if (end < 0 && wanted >= lineBytesMax) break;
-    }
-    if (end < 0 || (end >= this.#proven && !checksumHolds(this.bytes, start, end, this.#seed))) {
-      const reason = 'has changed since it was read first: it fails its checksum now';
-      const where = `the line at byte ${grouped(offset)}`;
-      throw new RegistrarError('corrupt', `Cannot read "${this.#path}": ${where} ${reason}`);
-    }
-    return { start, end };
+  /** The line at `offset`, alone. No line reaches beyond `fileEnd`. */
+  line(offset: number, fileEnd: number): Line {
+    return this.#take(this.#single, offset, fileEnd, lineBytesUsual);
   }
 
-  /** The end of the last whole line in `bytes[start, end)`, if all of them are good; 0 if not, or if they are too few to tell so. */
-  proven(bytes: Buffer, start: number, end: number): number {
-    const whole = bytes.lastIndexOf(0x0a, end - 1) + 1;
-    if (whole - start < provenTogetherMin) return 0;
-    this.#proof ??= new ChecksumProof();
-    return this.#proof.holds(bytes, start, whole, this.#seed) ? whole : 0;
+  /** The line at `offset`, which is one of many in the order of ids. */
+  nextLine(offset: number, fileEnd: number): Line {
+    this.#windows ??= [newWindow(windowBytes), newWindow(windowBytes)];
+    const [recent, other] = this.#windows as [Window, Window];
+    const near = [recent, other].find((window) => offset >= window.offset && offset - window.lastEnd < lineBytesMax);
+    const window = near ?? other;
+    if (window !== recent) this.#windows = [other, recent];
+    return this.#take(window, offset, fileEnd, near === undefined ? lineBytesUsual : windowBytes);
   }
 
-  /** Reads `length` bytes, less only at the end of the file. */
+  /** Reads `length` bytes; fewer only at the end of the file. */
   read(into: Buffer, length: number, position: number): number {
-    // Its number may be another file's by now.
+    // The number of a closed descriptor may be another file's by now.
     if (this.#isClosed) throw new RegistrarError('unavailable', `"${this.#path}" was replaced by a newer file`);
     let done = 0;
     for (let got = -1; done < length && got !== 0; done += got) {
@@ -81,8 +78,39 @@ export class LineReader {
     return done;
   }
 
-  /** Nothing is read any more. */
+  /** From now on every read is refused. */
   close(): void {
     this.#isClosed = true;
   }
+
+  #take(window: Window, offset: number, fileEnd: number, usualBytes: number): Line {
+    const { bytes } = window;
+    let start = offset - window.offset;
+    let end = window !== this.#single && start >= 0 && start < window.length ? lineEnd(bytes, start, window.length) : -1;
+    for (let wanted = usualBytes; end < 0; wanted = lineBytesMax) {
+      window.length = this.read(bytes, Math.min(wanted, fileEnd - offset), offset);
+      window.offset = offset;
+      window.verified = wanted === windowBytes ? this.#verify(window) : 0;
+      start = 0;
+      end = lineEnd(bytes, 0, window.length);
+      if (wanted >= lineBytesMax) break;
+    }
+    if (end < 0 || (end >= window.verified && !checksumHolds(bytes, start, end, this.#seed))) {
+      const reason = 'has changed since it was first read: it fails its checksum';
+      throw new RegistrarError('corrupt', `Cannot read "${this.#path}": the line at byte ${grouped(offset)} ${reason}`);
+    }
+    window.lastEnd = offset + end - start;
+    return { bytes, start, end };
+  }
+
+  /** The end of the last complete line, if all lines before are good: then none of them is verified alone. */
+  #verify({ bytes, length }: Window): number {
+    const end = bytes.lastIndexOf(0x0a, length - 1) + 1;
+    this.#checksums ??= new BulkChecksum();
+    return this.#checksums.holds(bytes, 0, end, this.#seed) ? end : 0;
+  }
+}
+
+function newWindow(length: number): Window {
+  return { bytes: Buffer.allocUnsafeSlow(length), offset: -1, length: 0, verified: 0, lastEnd: -lineBytesMax };
 }

@@ -2,17 +2,18 @@
  * The lines of the file; pure.
  *
  *   header   {"format":"registrar-users","version":1,"created":"…","nextId":1,"seed":"5e0c41d7","crc":"…"}
- *   user     {"id":1,"login":"…","registered":"…","version":1[,"changed":"…"],"kdf":"…","password":"…"
- *             [,"key":"…"],"batch":105,"crc":"…"}
+ *   user     {"id":1,"login":"…","registered":"…","version":1[,"changed":"…"][,"disabled":"…"],"kdf":"…","password":"…"
+ *             [,"key":"…"][unknown fields],"batch":105,"crc":"…"}
  *   removal  {"id":1,"login":"…","deleted":"…","batch":380,"crc":"…"}
  *
- * The public fields come first, so the public JSON of a user is a prefix of its line. `crc` is the CRC-32
- * of the bytes before `,"crc"`, started from the header's seed, in eight lower-case hex digits: a line of
- * another file is never taken for one of this. `batch` is the offset at which the line's write began.
+ * The public fields come first, so the public JSON of a user is a prefix of its line. `crc` is the CRC-32 of the bytes
+ * before `,"crc"`, started from the header's seed, in eight lower-case hex digits: a line of another file is never taken
+ * for one of this. `batch` is the offset at which the line's write began.
  */
 
 import { crc32 } from 'node:zlib';
-import type { StoredUser, UserView } from '../../user-store.ts';
+import type { PublicUser, StoredUser } from '../../user-store.ts';
+import { decodeRecord, encodeRecord } from '../user-record.ts';
 
 export const format = 'registrar-users';
 export const formatVersion = 1;
@@ -22,6 +23,9 @@ export const lineBytesMax = 4096;
 
 const newline = 0x0a;
 const quote = 0x22;
+const comma = 0x2c;
+const k = 0x6b;
+const closingBrace = 0x7d;
 /** `,"crc":"1a2b3c4d"}` */
 export const sealBytes = 18;
 
@@ -31,12 +35,14 @@ export interface Header {
   /** The lowest id that was free when the file was made: removals dropped by then are remembered by it. */
   readonly nextId: number;
   readonly seed: number;
+  /** The seed of the file of which this one is the compaction. */
+  readonly compactedFrom?: number;
 }
 
-export function encodeHeader(header: Header): Buffer {
-  const seed = hex8(header.seed);
-  const text = JSON.stringify({ format, version: header.version, created: header.created, nextId: header.nextId, seed });
-  return seal(text.slice(0, -1), header.seed);
+export function encodeHeader({ version, created, nextId, compactedFrom, seed }: Header): Buffer {
+  const from = compactedFrom === undefined ? {} : { compactedFrom: hex8(compactedFrom) };
+  const text = JSON.stringify({ format, version, created, nextId, ...from, seed: hex8(seed) });
+  return seal(text.slice(0, -1), seed);
 }
 
 /** Reads the first line, without its newline; a string says what is wrong with it. */
@@ -50,22 +56,29 @@ export function decodeHeader(line: Buffer): Header | string {
   if (typeof value !== 'object' || value === null || !('format' in value) || value.format !== format) {
     return `the header does not say "format":"${format}"`;
   }
-  const { version, created, nextId, seed } = value as Record<string, unknown>;
+  const { version, created, nextId, compactedFrom, seed } = value as Record<string, unknown>;
   if (version !== formatVersion) {
     return `it is of format version ${String(version)}, and this program knows version ${formatVersion} only`;
   }
   if (typeof created !== 'string' || typeof nextId !== 'number' || typeof seed !== 'string' || !/^[0-9a-f]{8}$/.test(seed)) {
     return 'the header lacks a field';
   }
-  const header = { version, created, nextId, seed: Number.parseInt(seed, 16) };
+  const from = typeof compactedFrom === 'string' ? { compactedFrom: Number.parseInt(compactedFrom, 16) } : {};
+  const header = { version, created, nextId, ...from, seed: Number.parseInt(seed, 16) };
   return checksumHolds(line, 0, line.length, header.seed) ? header : 'the header fails its checksum';
 }
 
 /** The line of a user, newline included. `batch` is the offset of the write it is part of. */
 export function encodeUser(user: StoredUser, batch: number, seed: number): Buffer {
-  const { id, login, registered, version, changed, kdf, password, key } = user;
-  const text = JSON.stringify({ id, login, registered, version, changed, kdf, password, key, batch });
-  return seal(text.slice(0, -1), seed);
+  const record = encodeRecord(user);
+  // A known field with an escaped character could not be found again; no login or hash of this service has one.
+  if (record.includes('\\') && encodeRecord({ ...user, unknownFields: {} }).includes('\\')) throw unwritable();
+  return sealRecord(record, batch, seed);
+}
+
+/** The same for a record that was encoded before. */
+export function sealRecord(record: string, batch: number, seed: number): Buffer {
+  return seal(`${record.slice(0, -1)},"batch":${batch}`, seed);
 }
 
 /** The line of a removal, newline included. */
@@ -76,9 +89,12 @@ export function encodeRemoval(id: number, login: string, deleted: string, batch:
 
 function seal(open: string, seed: number): Buffer {
   const line = Buffer.from(open + sealOf(open, seed), 'utf8');
-  // What could not be read again is never written: no login or hash that this service takes comes near.
-  if (line.length > lineBytesMax || open.includes('\\')) throw new RangeError('a record is too long, or holds what has to be escaped');
+  if (line.length > lineBytesMax) throw unwritable();
   return line;
+}
+
+function unwritable(): RangeError {
+  return new RangeError('a record is too long, or a field of it contains a character that has to be escaped');
 }
 
 /** What closes a line: its checksum, the brace, the newline. All of it is ASCII. */
@@ -91,7 +107,7 @@ function sealOf(open: Buffer | string, seed: number): string {
  * it stands at `offset` in a batch of its own, to `into[at…]`. Returns how many bytes that took, newline
  * included; `into` has room for `lineBytesMax`.
  */
-export function relocateLine(bytes: Buffer, start: number, end: number, into: Buffer, at: number, offset: number, seed: number): number {
+export function copyLine(bytes: Buffer, start: number, end: number, into: Buffer, at: number, offset: number, seed: number): number {
   let digits = end - sealBytes - 1;
   while (bytes[digits]! >= 0x30 && bytes[digits]! <= 0x39) digits--;
   bytes.copy(into, at, start, digits + 1);
@@ -100,7 +116,8 @@ export function relocateLine(bytes: Buffer, start: number, end: number, into: Bu
   return length + into.write(sealOf(into.subarray(at, at + length), seed), at + length, 'latin1');
 }
 
-function hex8(value: number): string {
+/** Eight lower-case hex digits. */
+export function hex8(value: number): string {
   return value.toString(16).padStart(8, '0');
 }
 
@@ -110,48 +127,104 @@ export function lineEnd(bytes: Buffer, start: number, end: number): number {
   return at < end ? at : -1;
 }
 
-/** What opening the file needs of a line. One value is used again and again: a million of them are read. */
+/** What a line says, without an object made of it. One value is used again and again: a million lines are read. */
 export interface Scanned {
   id: number;
   isRemoval: boolean;
+  version: number;
   batch: number;
   loginStart: number;
   loginEnd: number;
+  /** Of a user: where `,"kdf":"` begins, and the public JSON ends. */
+  publicEnd: number;
 }
+
+export function newScanned(): Scanned {
+  return { id: 0, isRemoval: false, version: 0, batch: 0, loginStart: 0, loginEnd: 0, publicEnd: 0 };
+}
+
+/** Reads the line in `bytes[start, end)`, newline not included. Returns what is wrong with it, or undefined. */
+export function scanLine(bytes: Buffer, start: number, end: number, seed: number, into: Scanned): string | undefined {
+  return checksumHolds(bytes, start, end, seed) ? scanVerified(bytes, start, end, into) : 'fails its checksum';
+}
+
+/** The same for a line whose checksum is known to hold. */
+export function scanVerified(bytes: Buffer, start: number, end: number, into: Scanned): string | undefined {
+  return scanFields(bytes, start, end, into) && scanBatch(bytes, end, into) ? undefined : 'is no record of a user';
+}
+
+const names = {
+  id: Buffer.from('{"id":'),
+  login: Buffer.from(',"login":"'),
+  registered: Buffer.from('","registered":"'),
+  version: Buffer.from('","version":'),
+  changed: Buffer.from(',"changed":"'),
+  disabled: Buffer.from(',"disabled":"'),
+  kdf: Buffer.from(',"kdf":"'),
+  deleted: Buffer.from('","deleted":"'),
+};
+
+/** In bytes, as 2026-11-22T15:00:00.000Z. */
+const timeBytes = 24;
 
 /**
- * Reads the line in `bytes[start, end)`, newline not included, without making an object of it.
- * Returns what is wrong with it, or undefined.
+ * Reads the fields up to the kdf, or up to `deleted`. False unless they are exactly those of the format, in their order:
+ * what stands before the kdf is public. No text before it has an escaped character.
  */
-export function scanLine(bytes: Buffer, start: number, end: number, seed: number, into: Scanned): string | undefined {
-  return checksumHolds(bytes, start, end, seed) ? scanProven(bytes, start, end, into) : 'fails its checksum';
+function scanFields(bytes: Buffer, start: number, end: number, into: Scanned): boolean {
+  if (!matches(bytes, start, names.id)) return false;
+  let at = scanDigits(bytes, start + names.id.length);
+  into.id = digits;
+  if (!matches(bytes, at, names.login)) return false;
+  into.loginStart = at + names.login.length;
+  into.loginEnd = at = quoteAfter(bytes, into.loginStart, end);
+  into.isRemoval = matches(bytes, at, names.deleted);
+  if (into.isRemoval) return true;
+  if (!matches(bytes, at, names.registered)) return false;
+  at = timeEnd(bytes, at + names.registered.length, end);
+  if (!matches(bytes, at, names.version)) return false;
+  at = scanDigits(bytes, at + names.version.length);
+  into.version = digits;
+  if (matches(bytes, at, names.changed)) at = timeEnd(bytes, at + names.changed.length, end) + 1;
+  if (matches(bytes, at, names.disabled)) at = timeEnd(bytes, at + names.disabled.length, end) + 1;
+  into.publicEnd = at;
+  return matches(bytes, at, names.kdf);
 }
 
-/** The same for a line whose checksum is known to hold: this program wrote it, and this only finds its way. */
-export function scanProven(bytes: Buffer, start: number, end: number, into: Scanned): string | undefined {
-  let at = start + idPrefix.length;
-  into.id = 0;
-  for (let c = bytes[at]!; c >= 0x30 && c <= 0x39; c = bytes[++at]!) into.id = into.id * 10 + (c - 0x30);
-  at += loginPrefix.length;
-  into.loginStart = at;
-  // No character of a login is ever escaped.
+function matches(bytes: Buffer, at: number, name: Buffer): boolean {
+  for (let n = 0; n < name.length; n++) if (bytes[at + n] !== name[n]) return false;
+  return true;
+}
+
+function quoteAfter(bytes: Buffer, at: number, end: number): number {
   while (at < end && bytes[at] !== quote) at++;
-  into.loginEnd = at;
-  into.isRemoval = bytes[at + 3] === 0x64;
-  let batch = 0;
+  return at;
+}
+
+function timeEnd(bytes: Buffer, at: number, end: number): number {
+  return bytes[at + timeBytes] === quote ? at + timeBytes : quoteAfter(bytes, at, end);
+}
+
+/** The number that `scanDigits` read last: returning two values would make an object. */
+let digits = 0;
+
+function scanDigits(bytes: Buffer, at: number): number {
+  digits = 0;
+  for (let c = bytes[at]!; c >= 0x30 && c <= 0x39; c = bytes[++at]!) digits = digits * 10 + (c - 0x30);
+  return at;
+}
+
+/** Reads the number before the checksum. */
+function scanBatch(bytes: Buffer, end: number, into: Scanned): boolean {
+  let at = end - sealBytes - 1;
+  into.batch = 0;
   let scale = 1;
-  at = end - sealBytes - 1;
   for (let c = bytes[at]!; c >= 0x30 && c <= 0x39; c = bytes[--at]!) {
-    batch += (c - 0x30) * scale;
+    into.batch += (c - 0x30) * scale;
     scale *= 10;
   }
-  into.batch = batch;
-  const shaped = bytes[start + 2] === 0x69 && bytes[start + 3] === 0x64 && at > into.loginEnd && scale > 1;
-  return shaped ? undefined : 'is no record of a user';
+  return scale > 1 && at > into.loginEnd;
 }
-
-const idPrefix = '{"id":';
-const loginPrefix = ',"login":"';
 
 const sealPrefix = Buffer.from(',"crc":"', 'latin1');
 
@@ -162,7 +235,7 @@ export function checksumHolds(bytes: Buffer, start: number, end: number, seed: n
 }
 
 /** What the line in `bytes[start, end)` says that its checksum is; -1 if it says nothing. */
-export function storedChecksum(bytes: Buffer, start: number, end: number): number {
+function storedChecksum(bytes: Buffer, start: number, end: number): number {
   const sealAt = end - sealBytes;
   if (sealAt <= start) return -1;
   for (let n = 0; n < sealPrefix.length; n++) if (bytes[sealAt + n] !== sealPrefix[n]) return -1;
@@ -179,60 +252,41 @@ export function storedChecksum(bytes: Buffer, start: number, end: number): numbe
 
 /** The user of a line whose checksum holds; undefined if the line is a removal. */
 export function decodeUser(bytes: Buffer, start: number, end: number): StoredUser | undefined {
-  const { id, login, registered, version, changed, kdf, password, key } = JSON.parse(bytes.toString('utf8', start, end)) as
-    Partial<StoredUser>;
-  if (id === undefined || login === undefined || registered === undefined) return undefined;
-  if (version === undefined || kdf === undefined || password === undefined) return undefined;
-  return {
-    id,
-    login,
-    registered,
-    version,
-    ...(changed === undefined ? {} : { changed }),
-    kdf,
-    password,
-    ...(key === undefined ? {} : { key }),
-  };
+  const { batch, crc, ...fields } = JSON.parse(bytes.toString('utf8', start, end)) as Record<string, unknown>;
+  return decodeRecord(fields);
 }
+
+const noKdf = Buffer.from(',"kdf":"none"', 'latin1');
+/** Of the public JSON of a user without a password. The line has more behind it, so there is room. */
+const invitedTail = ',"invited":true}';
+
+function isInvited(bytes: Buffer, publicEnd: number): boolean {
+  return matches(bytes, publicEnd, noKdf);
+}
+
+const scanned = newScanned();
 
 /** The public side of the user of a line whose checksum holds; undefined if the line is not of this login. */
-export function decodeView(bytes: Buffer, start: number, end: number, login: string): UserView | undefined {
-  const line = bytes.toString('utf8', start, end);
-  // No character of a login is ever escaped, and a comma stands behind an id.
-  const comma = line.indexOf(',', idPrefix.length);
-  const loginAt = comma + loginPrefix.length;
-  if (!line.startsWith(login, loginAt) || line[loginAt + login.length] !== '"') return undefined;
-  const cut = line.indexOf(',"kdf":"', loginAt + login.length);
-  const versionAt = line.indexOf(versionPrefix, loginAt + login.length) + versionPrefix.length;
-  if (cut < 0 || versionAt < versionPrefix.length) return undefined;
-  // The digits end at a comma, with which parseInt stops.
-  const version = Number.parseInt(line.slice(versionAt, cut), 10);
-  return { id: Number(line.slice(idPrefix.length, comma)), version, json: `${line.slice(0, cut)}}` };
+export function decodePublic(bytes: Buffer, start: number, end: number, login: Buffer): PublicUser | undefined {
+  if (!scanFields(bytes, start, end, scanned) || scanned.isRemoval) return undefined;
+  const { id, version, loginStart, loginEnd, publicEnd } = scanned;
+  if (loginEnd - loginStart !== login.length || !matches(bytes, loginStart, login)) return undefined;
+  return { id, version, json: `${bytes.toString('utf8', start, publicEnd)}${isInvited(bytes, publicEnd) ? invitedTail : '}'}` };
 }
 
-const versionPrefix = ',"version":';
-/** Copies the public JSON of a user, and a newline, to `at`; returns where it ends. No Buffer is made: it is done for everybody. */
-export function copyPublicLine(bytes: Buffer, start: number, end: number, into: Buffer, at: number): number {
-  for (let from = start; from < end; from++) {
-    const c = bytes[from]!;
-    // `,"k` is the beginning of `,"kdf":"`, as no other field's name and no login is.
-    if (c === 0x2c && bytes[from + 1] === quote && bytes[from + 2] === 0x6b) {
-      into[at] = 0x7d;
-      into[at + 1] = newline;
-      return at + 2;
+/**
+ * Copies the public JSON of a user from a line that `scanLine` has accepted to `at`; returns where it ends. Of the fields up
+ * to the kdf, the kdf alone has a name that begins with a k. Byte by byte: a list copies the line of every user.
+ */
+export function copyPublic(bytes: Buffer, start: number, end: number, into: Buffer, at: number): number {
+  for (let from = start; from < end; from++, at++) {
+    const byte = bytes[from]!;
+    if (byte === comma && bytes[from + 1] === quote && bytes[from + 2] === k) {
+      if (isInvited(bytes, from)) return at + into.write(invitedTail, at, 'latin1');
+      into[at] = closingBrace;
+      return at + 1;
     }
-    into[at++] = c;
+    into[at] = byte;
   }
   throw new RangeError('not the line of a user');
-}
-
-const publicEnd = Buffer.from(',"kdf":"');
-const closing = Buffer.from('}');
-
-/** The public JSON of a user, cut from its line. */
-export function publicJson(bytes: Buffer, start: number, end: number): Buffer {
-  const cut = bytes.indexOf(publicEnd, start);
-  // `,"kdf":"` cannot stand in a login, whose quotes are none; the line of a user always has it.
-  if (cut < 0 || cut >= end) throw new RangeError('not the line of a user');
-  return Buffer.concat([bytes.subarray(start, cut), closing]);
 }

@@ -1,41 +1,48 @@
 /**
- * Looking after a file by hand: `check` reads every line and changes nothing; `repair` writes a new file
- * with all that can be saved and keeps the old one beside it. Both work while others have the file open.
+ * Writes a new users file with what can be recovered of a damaged one, and keeps the old one beside it. Services may
+ * have the file open. What is written was read under the lock: if it is not what the operator agreed to, the operator
+ * is asked again, so that no write of a service is lost in between.
  */
 
 import { randomBytes } from 'node:crypto';
 import { dirname, join } from 'node:path';
-import { RegistrarError, messageOf, systemCode } from '../../errors.ts';
+import { writeDurableFile } from '../../durable-file.ts';
+import { RegistrarError, hasCode, messageOf, systemCode } from '../../errors.ts';
+import { timeForName } from './crash-recovery.ts';
+import { DurableOffsetFile, readDurableOffset } from './durable-offset.ts';
+import { FileLock } from './file-lock.ts';
 import type { FileSystem } from './file-system.ts';
 import { bootId } from './identity.ts';
-import { FileLock } from './lock.ts';
-import { UserLog, corruption, writeAll } from './log.ts';
-import type { Damage } from './log.ts';
-import { DurableMark } from './mark.ts';
-import { encodeHeader, formatVersion, lineBytesMax, relocateLine } from './record.ts';
-import { assertTorn } from './recover.ts';
-import { salvage } from './salvage.ts';
-import type { Salvage } from './salvage.ts';
-import { isOf } from './settle.ts';
+import { inspect } from './inspect.ts';
+import { lockDirectoryOf } from './lock-directory.ts';
+import { UserLog, corruption } from './user-log.ts';
+import { encodeHeader, formatVersion, sealRecord } from './record.ts';
+import { recover } from './recover.ts';
+import type { Recovery } from './recover.ts';
 
-export interface CheckResult {
-  readonly bytes: number;
-  /** The header included. */
-  readonly lines: number;
-  readonly users: number;
-  /** Lines that say nothing any more: earlier states, and removals. */
-  readonly deadLines: number;
-  readonly batches: number;
-  /** Bytes behind the last good line, of a write that is going on or was cut off. */
-  readonly unfinishedBytes: number;
-  /** Why the file would not be opened. */
-  readonly damage: Damage | undefined;
+const pageBytes = 1 << 18;
+
+/** What `repair` would write; `reason` is undefined if the file is not damaged. */
+export interface Examination {
+  readonly reason: string | undefined;
+  readonly recovery: Recovery;
 }
 
-/** Why the file would not be opened, and what could be saved; the first is undefined where all is well. */
-export interface Survey {
-  readonly reason: string | undefined;
-  readonly salvage: Salvage;
+/** Reads a file without the lock, and without a change. */
+export async function examine(fs: FileSystem, path: string, takesUnverified = false): Promise<Examination> {
+  const reason = await reasonOf(fs, path);
+  return { reason, recovery: recover(fs, path, { durable: readDurableOffset(fs, path), takesUnverified }) };
+}
+
+async function reasonOf(fs: FileSystem, path: string): Promise<string | undefined> {
+  try {
+    const { damage } = await inspect(fs, path);
+    return damage === undefined ? undefined : corruption(path, damage).message;
+  } catch (error) {
+    if (systemCode(error) === 'EIO') return `Cannot read "${path}": the disk failed to read some of it (EIO).`;
+    if (hasCode(error, 'corrupt')) return error.message;
+    throw error;
+  }
 }
 
 export interface RepairOptions {
@@ -43,133 +50,120 @@ export interface RepairOptions {
   readonly path: string;
   readonly lockWaitMsMax: number;
   readonly now: Date;
+  readonly takesUnverified: boolean;
+  /** Rejects if the operator does not agree. It is called again if the file has changed since. */
+  readonly confirm: (reason: string, recovery: Recovery) => Promise<void>;
 }
 
-const pieceBytes = 1 << 18;
+export interface Repaired {
+  readonly users: number;
+  /** The path of the damaged file. */
+  readonly quarantine: string;
+}
 
-/** Reads every line. Throws `corrupt` if it is no users' file of this format at all. */
-export async function check(fs: FileSystem, path: string): Promise<CheckResult> {
-  const mark = new DurableMark(fs, join(`${path}.lock`, 'durable'));
-  const log = UserLog.open(fs, path);
-  try {
-    const { size } = log;
-    const last = mark.read();
-    const durable = last !== undefined && last.boot === bootId && isOf(last, log) ? last.end : undefined;
-    const damage = durable !== undefined && durable > size
-      ? { offset: size, line: log.lineCount, reason: `is the last one, though ${durable} bytes were durable` }
-      : judged(log, await log.advance(durable ?? size), durable);
-    const { lineCount: lines, index, batches, end } = log;
-    const facts = { bytes: size, lines, users: index.size, deadLines: lines - 1 - index.size, batches };
-    return { ...facts, unfinishedBytes: damage === undefined ? size - end : 0, damage };
-  } finally {
-    log.close();
-    mark.close();
+/** Undefined if the file is not damaged. Rejects with `busy` if the lock is held, `corrupt` if the new file does not read back. */
+export async function repair(options: RepairOptions): Promise<Repaired | undefined> {
+  const { fs, path, lockWaitMsMax, takesUnverified, confirm } = options;
+  for (;;) {
+    const { reason, recovery } = await examine(fs, path, takesUnverified);
+    if (reason === undefined) return undefined;
+    await confirm(reason, recovery);
+    const directory = lockDirectoryOf(path);
+    fs.makeDirectory(directory, 0o700);
+    const lock = await FileLock.join({ fs, directory, onWaiter: () => undefined });
+    try {
+      await lock.acquire(lockWaitMsMax);
+      const current = await examine(fs, path, takesUnverified);
+      if (current.reason === undefined) return undefined;
+      if (isSame(current.recovery, recovery)) {
+        const temporary = join(directory, `.new-${lock.identity}`);
+        const quarantine = await replaceUsersFile(options, current.recovery, { temporary, suffix: 'damaged' });
+        return { users: current.recovery.users.size, quarantine: quarantine ?? '' };
+      }
+    } finally {
+      await lock.leave();
+    }
   }
 }
 
-/** What `repair` would do. Throws `corrupt` if nothing can be. */
-export async function survey(fs: FileSystem, path: string): Promise<Survey> {
-  let reason: string | undefined;
-  try {
-    const { damage } = await check(fs, path);
-    if (damage !== undefined) reason = corruption(path, damage).message;
-  } catch (error) {
-    if (systemCode(error) === 'EIO') reason = `Cannot read "${path}": the disk does not give some of it (EIO)`;
-    else if (error instanceof RegistrarError && error.code === 'corrupt') reason = error.message;
-    else throw error;
-  }
-  return { reason, salvage: salvage(fs, path) };
+/** Whether the same is lost. More users than the operator saw are no loss. */
+function isSame(current: Recovery, shown: Recovery): boolean {
+  return current.losses.join('\n') === shown.losses.join('\n') && current.unverified === shown.unverified;
 }
 
-/** A bad line is damage unless it is the torn tail. */
-function judged(log: UserLog, damage: Damage | undefined, durable: number | undefined): Damage | undefined {
-  if (damage === undefined) return undefined;
-  try {
-    assertTorn(log, damage, durable);
-    return undefined;
-  } catch (error) {
-    if (error instanceof RegistrarError && error.code === 'corrupt') return damage;
-    throw error;
-  }
+interface Replacement {
+  readonly temporary: string;
+  /** Of the name under which the old file is kept. */
+  readonly suffix: 'damaged' | 'replaced';
 }
 
 /**
- * Writes what `expected` says can be saved in the place of the file, durably. Returns the path under which
- * the old one is kept. Throws `busy` if the lock cannot be had, or the file has changed since `expected`
- * was read; `corrupt` if what was written does not read back.
+ * Puts a new file with these users in the place of the old one, durably. The caller holds the lock.
+ * Returns the path under which the old file is kept; undefined if there was none.
  */
-export async function repair({ fs, path, lockWaitMsMax, now }: RepairOptions, expected: Salvage): Promise<string> {
-  const directory = `${path}.lock`;
-  fs.makeDirectory(directory, 0o700);
-  const lock = await FileLock.join({ fs, directory, onWanted: () => undefined });
-  const temporary = join(directory, `.new-${lock.identity}`);
-  const aside = `${path}.damaged-${now.toISOString().replaceAll(/[-:]/g, '')}`;
-  try {
-    await lock.acquire(lockWaitMsMax);
-    if (!isSame(salvage(fs, path), expected)) throw changed(path);
-    const end = await write(fs, path, temporary, expected, now);
-    const log = UserLog.open(fs, path, { at: temporary });
-    try {
-      const damage = await log.advance(end);
-      if (damage !== undefined) throw corruption(path, damage);
-      if (log.index.size !== expected.users.size) throw new RegistrarError('corrupt', `"${temporary}" does not say what was written`);
-      fs.link(path, aside);
-      await fs.syncDirectory(dirname(path));
-      fs.rename(temporary, path);
-      await fs.syncDirectory(dirname(path));
-      const mark = new DurableMark(fs, join(directory, 'durable'));
+export async function replaceUsersFile(
+  { fs, path, now }: Pick<RepairOptions, 'fs' | 'path' | 'now'>,
+  recovery: Pick<Recovery, 'users' | 'nextId'>,
+  { temporary, suffix }: Replacement,
+): Promise<string | undefined> {
+  let quarantine: string | undefined;
+  const seed = randomBytes(4).readUInt32LE();
+  await writeDurableFile(path, lines(recovery, seed, now), {
+    temporary,
+    calls: fs,
+    beforeRename: async () => {
+      const log = UserLog.open(fs, path, { at: temporary });
       try {
-        mark.write({ boot: bootId, inode: log.inode, seed: log.header.seed, end });
-      } catch (cause) {
-        const detail = `"${path}" was repaired, and the old file is "${aside}"; but the durable mark could not be written`;
-        throw new RegistrarError('unavailable', `${detail} (${messageOf(cause)}): start everything anew`, { cause });
+        const damage = await log.advance(log.size);
+        if (damage !== undefined) throw corruption(path, damage);
+        const isSame = log.index.size === recovery.users.size;
+        if (!isSame) throw new RegistrarError('corrupt', `"${temporary}" does not contain what was written.`);
       } finally {
-        mark.close();
+        log.close();
       }
-    } finally {
-      log.close();
-    }
-    return aside;
-  } catch (error) {
-    fs.unlink(temporary);
-    throw error;
-  } finally {
-    await lock.leave();
-  }
-}
-
-/** The file of what can be saved, in the order of ids. Returns its length. */
-async function write(fs: FileSystem, path: string, temporary: string, { users, nextId }: Salvage, now: Date): Promise<number> {
-  const ids = Float64Array.from(users.keys()).sort();
-  const newSeed = randomBytes(4).readUInt32LE();
-  const header = encodeHeader({ version: formatVersion, created: now.toISOString(), nextId, seed: newSeed });
-  const source = fs.open(path, 'r');
-  const target = fs.open(temporary, 'wx+');
+      if (fs.stat(path) === undefined) return;
+      quarantine = linkToFreeName(fs, path, `${path}.${suffix}-${timeForName(now)}`);
+      await fs.syncDirectory(dirname(path));
+    },
+  });
+  const { inode, bytes: end } = fs.stat(path)!;
+  const durable = new DurableOffsetFile(fs, path);
   try {
-    await writeAll(fs, target, header, 0);
-    const [line, piece] = [Buffer.alloc(lineBytesMax), Buffer.alloc(pieceBytes)];
-    let [end, length] = [header.length, 0];
-    for (const id of ids) {
-      const { offset, bytes } = users.get(id)!;
-      if (fs.read(source, line, 0, bytes, offset) !== bytes) throw changed(path);
-      length += relocateLine(line, 0, bytes, piece, length, end + length, newSeed);
-      if (length < piece.length - lineBytesMax) continue;
-      await writeAll(fs, target, piece.subarray(0, length), end);
-      [end, length] = [end + length, 0];
-    }
-    await writeAll(fs, target, piece.subarray(0, length), end);
-    await fs.datasync(target);
-    return end + length;
+    durable.write({ boot: bootId, inode, seed, end, nextId: recovery.nextId });
+  } catch (cause) {
+    const detail = `"${path}" was written anew, and the old file is "${quarantine}"; but the durable offset could not be written`;
+    throw new RegistrarError('unavailable', `${detail} (${messageOf(cause)}). Restart every service.`, { cause });
   } finally {
-    fs.close(source);
-    fs.close(target);
+    durable.close();
   }
+  return quarantine;
 }
 
-function isSame(a: Salvage, b: Salvage): boolean {
-  return a.users.size === b.users.size && a.nextId === b.nextId && a.seed === b.seed && a.lost.length === b.lost.length;
+/** The file in the order of ids, each user in a batch of its own. */
+function* lines({ users, nextId }: Pick<Recovery, 'users' | 'nextId'>, seed: number, now: Date): Generator<Buffer> {
+  let page = [encodeHeader({ version: formatVersion, created: now.toISOString(), nextId, seed })];
+  let [offset, bytes] = [page[0]!.length, page[0]!.length];
+  for (const id of Float64Array.from(users.keys()).sort()) {
+    const line = sealRecord(users.get(id)!.record ?? '', offset, seed);
+    page.push(line);
+    offset += line.length;
+    bytes += line.length;
+    if (bytes < pageBytes) continue;
+    yield Buffer.concat(page);
+    [page, bytes] = [[], 0];
+  }
+  yield Buffer.concat(page);
 }
 
-function changed(path: string): RegistrarError {
-  return new RegistrarError('busy', `"${path}" was changed meanwhile: look again`);
+/** A second repair in one millisecond, or with a clock that stands still, finds the name taken. */
+function linkToFreeName(fs: FileSystem, path: string, name: string): string {
+  for (let n = 1; ; n++) {
+    const free = n === 1 ? name : `${name}-${n}`;
+    try {
+      fs.link(path, free);
+      return free;
+    } catch (error) {
+      if (systemCode(error) !== 'EEXIST') throw error;
+    }
+  }
 }

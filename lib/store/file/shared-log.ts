@@ -1,40 +1,30 @@
 /**
- * The file as all processes of the machine share it: the log, the lock and the durable mark, and what
- * they mean to each other.
+ * The users file as all processes of the machine share it: the log, the lock and the durable offset.
  *
- *   to read    look at the mark, catch up to it; the lock is not needed
- *   to write   enter: take the lock, settle what a dead writer has left, catch up; then append, as often
- *              as wanted, until another process asks for the lock
- *   append     one write, fdatasync, the mark, and only then the index
+ *   to read    read the durable offset and catch up to it; the lock is not needed
+ *   to write   acquire the lock, recover what a dead writer has left, catch up; append until another process waits
+ *   append     one write, fdatasync, the durable offset, and only then the index
  *
- * Nothing that is not durable is ever in the index. Where the disk fails, it fails for good.
+ * Nothing that is not durable is in the index. The holder of the lock is the only process that writes: its reads make no
+ * system call to find out whether they are current. A disk that fails makes the store fail for good.
  */
 
 import { dirname, join } from 'node:path';
-import { setTimeout as sleep } from 'node:timers/promises';
-import { RegistrarError, messageOf } from '../../errors.ts';
-import { Compaction } from './compact.ts';
+import { RegistrarError, hasCode, messageOf } from '../../errors.ts';
+import { Compaction, compactPrefix } from './compaction.ts';
+import { cutBack, orDiskFailure, recoverAfterCrash, sync, writeDurableOffset } from './crash-recovery.ts';
+import type { StorePaths } from './crash-recovery.ts';
+import { DurableOffsetFile } from './durable-offset.ts';
 import { Failure } from './failure.ts';
+import { FileLock } from './file-lock.ts';
 import type { FileSystem } from './file-system.ts';
-import { bootId } from './identity.ts';
-import { FileLock } from './lock.ts';
-import { UserLog } from './log.ts';
-import { DurableMark } from './mark.ts';
-import { assertTorn } from './recover.ts';
-import { DiskFailure, assertAlone, assertNotCut, cutBack, isOf, isSuspect, settle, sync, writeMark } from './settle.ts';
-import type { Place } from './settle.ts';
-import { Successor, compactPrefix } from './successor.ts';
-
-/** Between the new file's name and its mark lies one sync of a directory: readers try again so often. */
-const reopensMax = 100;
-const reopenMs = 5;
-
-/** How often the holder of the lock, which nobody else can be, looks whether a hand has been at the files. */
-const lookMs = 1_000;
+import { lockDirectoryOf } from './lock-directory.ts';
+import { LogReader } from './log-reader.ts';
+import type { UserLog } from './user-log.ts';
+import { assertOwnFile, assertSingleLink, replacement } from './own-file.ts';
 
 /** After a reboot one process reads the whole file under the lock, and the others that start wait for it. */
 const openTriesMax = 12;
-
 export interface SharedLogOptions {
   readonly path: string;
   readonly fs: FileSystem;
@@ -42,64 +32,63 @@ export interface SharedLogOptions {
   readonly lockWaitMsMax: number;
   readonly report: (line: string) => void;
   readonly onFailed: (error: RegistrarError) => void;
-  /** Another process wants the lock: release it, or do so after what is being done. */
-  readonly onWanted: () => void;
+  /** Another process waits for the lock: release it, at once or after the current batch. */
+  readonly onWaiter: () => void;
 }
 
 export class SharedLog {
   readonly #options: SharedLogOptions;
-  readonly #place: Place;
+  readonly #paths: StorePaths;
+  readonly #directoryFd: number;
   readonly #lock: FileLock;
   readonly #failure: Failure;
-  readonly #successor: Successor;
-  #log!: UserLog;
-  /** The lock is held and everything before it was caught up with: nobody else writes. */
+  readonly #reader: LogReader;
+  /** The lock is held, and this process has caught up: no other one writes. */
   #isCurrent = false;
-  #lookedAt = -Infinity;
-  /** The end of the chain of those who catch up: one at a time. */
-  #catchingUp: Promise<unknown> = Promise.resolve();
+  #isWriting = false;
 
-  private constructor(options: SharedLogOptions, lockDirectory: string, lock: FileLock) {
+  private constructor(options: SharedLogOptions, directoryFd: number, lock: FileLock) {
     const { fs, path, now, report } = options;
     this.#options = options;
+    this.#directoryFd = directoryFd;
     this.#lock = lock;
-    this.#place = {
-      fs, path, lockDirectory, now, report,
-      mark: new DurableMark(fs, join(lockDirectory, 'durable')),
-      temporary: join(lockDirectory, `.new-${lock.identity}`),
+    this.#paths = {
+      fs, path, lockDirectory: lockDirectoryOf(path), now, report,
+      durable: new DurableOffsetFile(fs, path),
+      temporary: join(lockDirectoryOf(path), `.new-${lock.identity}`),
     };
-    this.#failure = new Failure(this.#place, options.onFailed);
-    this.#successor = new Successor({ fs, path, lockDirectory, identity: lock.identity, current: () => this.#log });
+    this.#failure = new Failure(options.onFailed);
+    this.#reader = new LogReader(this.#paths, () => this.#isCurrent);
   }
 
   /**
-   * Opens the file, or makes it if there has never been one. Rejects with `corrupt` (file, line, byte and
-   * what to do), `cannot-start` or `busy`; the file is as it was then.
+   * Opens the file, or makes it if there has never been one, and takes the lock if no process has it. Rejects with
+   * `corrupt` (file, line, byte and remedy), `cannot-start` or `busy`; the file is unchanged then.
    */
   static async open(options: SharedLogOptions): Promise<SharedLog> {
-    const { fs, path, onWanted, report } = options;
-    // What is none of ours is refused before anything is made beside it.
-    if (fs.readLink(path) !== undefined) {
-      const way = 'name the directory in which the file itself is, with --data';
-      throw new RegistrarError('cannot-start', `Cannot open "${path}": it is a symbolic link, and its lock lies beside it; ${way}`);
-    }
-    if (fs.stat(path) !== undefined) UserLog.open(fs, path).close();
-    const directory = `${path}.lock`;
-    fs.makeDirectory(directory, 0o700);
-    const lock = await FileLock.join({ fs, directory, onWanted });
-    const shared = new SharedLog(options, directory, lock);
+    const { fs, path, onWaiter, report } = options;
+    // The descriptor stays open: a sync of the directory must not fail for want of one.
+    const directoryFd = fs.open(dirname(path), 'r');
+    let shared: SharedLog | undefined;
     try {
-      const isReadable = await shared.#openAsReader();
-      if (!isReadable || isSuspect(shared.#place)) await shared.#enterPatiently();
+      // A file that is refused gets no lock directory.
+      assertOwnFile(fs, path, directoryFd);
+      fs.makeDirectory(lockDirectoryOf(path), 0o700);
+      const lock = await FileLock.join({ fs, directory: lockDirectoryOf(path), onWaiter });
+      shared = new SharedLog(options, directoryFd, lock);
+      if (await shared.#reader.open()) await shared.#acquireIfFree();
+      else await shared.#acquirePatiently();
+      return shared;
     } catch (error) {
-      // A full disk keeps a torn tail from being set aside, and nobody from reading what a mark says is durable.
-      if (!(error instanceof RegistrarError) || error.code !== 'storage-full' || !shared.#isMarked()) {
-        await shared.#letGo();
-        throw error;
+      // Without room for the quarantine of a torn tail, what is durable can still be read.
+      if (shared !== undefined && shared.#reader.isMarked && hasCode(error, 'storage-full')) {
+        report(error.message);
+        return shared;
       }
-      report(error.message);
+      if (shared !== undefined) await shared.close();
+      else fs.close(directoryFd);
+      throw error;
     }
-    return shared;
   }
 
   /** Why every call is refused, if the store has failed or was closed. */
@@ -107,134 +96,126 @@ export class SharedLog {
     return this.#failure.error;
   }
 
-  /** What is known without a look at the file. */
+  /** As far as it was read. */
   get log(): UserLog {
-    return this.#log;
+    const { log } = this.#reader;
+    if (log === undefined) throw new Error('the log is not open');
+    return log;
   }
 
-  /** The lock is held, and nothing has to be caught up with. */
-  get isEntered(): boolean {
+  /** The lock is held and the log is current. */
+  get isAcquired(): boolean {
     return this.#isCurrent && this.#lock.isHeld;
   }
 
-  get isWanted(): boolean {
-    return this.#lock.isWanted;
+  get hasWaiters(): boolean {
+    return this.#lock.hasWaiters;
   }
 
   async close(): Promise<void> {
     this.#failure.close();
-    await this.#letGo();
+    this.#isCurrent = false;
+    await this.#lock.leave();
+    this.#paths.durable.close();
+    this.#reader.close();
+    this.#options.fs.close(this.#directoryFd);
   }
 
-  /**
-   * The log, with every write in it that was acknowledged by any process before this call; undefined if
-   * there is something to catch up with first, which is rare.
-   */
-  ready(): UserLog | undefined {
+  /** The log, if every write is in it that any process acknowledged before this call; undefined if it must catch up first. */
+  ifCurrent(): UserLog | undefined {
     if (this.#failure.error !== undefined) throw this.#failure.error;
-    this.#look();
-    if (this.#isCurrent) return this.#log;
-    const mark = this.#place.mark.read();
-    return mark !== undefined && isOf(mark, this.#log) && mark.end <= this.#log.end ? this.#log : undefined;
+    const { log } = this;
+    return this.#isCurrent || this.#reader.isCurrent(log) ? log : undefined;
   }
 
-  /** The same, caught up. It is to be read from at once: after a turn of the event loop it may be closed. */
+  /** The same, caught up. The caller reads in the same turn of the event loop: later the log may be closed. */
   async current(): Promise<UserLog> {
-    await this.#oneAtATime(() => this.#catchUp());
-    return this.#log;
+    // Without a valid durable offset only the holder of the lock can find out what is durable.
+    if (!(await this.#reader.catchUp())) await this.acquire();
+    return this.log;
   }
 
-  /** Takes the lock, if it is not held still, and catches up with whoever had it before. */
-  async enter(): Promise<UserLog> {
+  /** Acquires the lock, unless it is still held, and catches up. */
+  async acquire(): Promise<UserLog> {
     if (this.#failure.error !== undefined) throw this.#failure.error;
-    if (this.isEntered) return this.#log;
+    if (this.isAcquired) return this.log;
     try {
       await this.#lock.acquire(this.#options.lockWaitMsMax);
-      if (this.#isElsewhere()) {
-        // Another process has compacted the file: it is read without the lock, lest all others wait for that.
-        // If something is wrong with it, that is for whoever has the lock to say.
+      if (this.#reader.isElsewhere) {
+        // The file was compacted: it is read without the lock, so that no process waits. A fault in it is reported below.
         this.#lock.release();
         await this.current().catch(() => undefined);
         await this.#lock.acquire(this.#options.lockWaitMsMax);
       }
-      await this.#oneAtATime(() => settle(this.#place, this.#log, (log) => this.#switchTo(log)));
-      this.#isCurrent = true;
-      return this.#log;
+      await this.#reader.inTurn(() => recoverAfterCrash(this.#paths, this.#reader.log, (log) => this.#reader.switchTo(log)));
+      // An append that could not open it would make the store fail.
+      this.#paths.durable.openForWriting();
+      // Two callers may acquire at once, a read without a durable offset and a write, and one may have released it again.
+      this.#isCurrent = this.#lock.isHeld;
+      return this.#isCurrent ? this.log : await this.acquire();
     } catch (error) {
-      const told = this.#failure.refusal(error);
-      // Nothing that belongs to it is where it was: it cannot come right by waiting.
-      if (told.code === 'unavailable') this.#failure.lost(told.message, told);
+      // The lock or the file was removed or replaced: waiting does not help.
+      if (hasCode(error, 'unavailable')) this.#failure.lost(error.message, error);
       this.release();
-      throw told;
+      throw this.#failure.refusal(error);
     }
   }
 
   /**
-   * Adds lines at the log's end; between `enter` and `release`. Durable, and in the index, when it resolves.
+   * Appends lines; between `acquire` and `release`. They are durable and in the index when it resolves.
+   * @param nextId the lowest id that is free after them.
    * @returns how many milliseconds the disk took to sync it.
    */
-  async append(bytes: Buffer): Promise<number> {
-    let syncMs = 0;
-    this.#assertInPlace();
-    const log = this.#log;
-    try {
+  async append(bytes: Buffer, nextId: number): Promise<number> {
+    return this.#write(async () => {
+      const { log } = this;
       try {
-        await log.write(bytes);
+        log.writeBatch(bytes);
       } catch (cause) {
         await cutBack(log);
         throw cause;
       }
       const from = performance.now();
       await sync(log);
-      syncMs = performance.now() - from;
-      this.#writeMark(log, log.end + bytes.length);
-    } catch (error) {
-      throw this.#failure.refusal(error);
-    }
-    log.append(bytes);
-    return syncMs;
+      const syncMs = performance.now() - from;
+      await this.#writeDurableOffset(log, log.end + bytes.length, nextId);
+      log.append(bytes);
+      return syncMs;
+    });
   }
 
   /**
-   * Begins a file without what is dead; between `enter` and `release`. Throws `busy` if another process is
-   * at it. `copy` it and `follow`, then enter again and `exchange` it for the old one, or discard it.
+   * Begins a file without obsolete lines; between `acquire` and `release`. Throws `busy` if another process is
+   * compacting. The caller copies, acquires again and swaps it in, or discards it.
    */
   async beginCompaction(): Promise<Compaction> {
-    const { fs, path, lockDirectory, now } = this.#place;
+    const { fs, path, lockDirectory, now } = this.#paths;
     if (await this.#lock.isTaken(compactPrefix)) throw new RegistrarError('busy', `Another process is compacting "${path}" already`);
-    const temporary = join(lockDirectory, `${compactPrefix}${this.#lock.identity}`);
-    fs.unlink(temporary);
     try {
-      return await Compaction.begin({ fs, temporary, source: this.#log, now: now() });
+      const temporary = join(lockDirectory, `${compactPrefix}${this.#lock.identity}`);
+      return await Compaction.begin({ fs, temporary, source: this.log, now: now() });
     } catch (error) {
       throw this.#failure.refusal(error);
     }
   }
 
-  /** Puts the compacted file in the place of the old one; between `enter` and `release`. */
-  async exchange(compaction: Compaction): Promise<void> {
-    const { fs, path } = this.#place;
-    this.#assertInPlace();
-    if (!compaction.isOf(this.#log)) throw new RegistrarError('busy', `"${path}" was replaced while it was being compacted`);
-    try {
-      await compaction.follow();
+  /** Puts the compacted file in the place of the old one; between `acquire` and `release`. */
+  async swap(compaction: Compaction): Promise<void> {
+    const { fs, path } = this.#paths;
+    const { log, temporary } = compaction;
+    await this.#write(async () => {
+      if (!compaction.isOf(this.log)) throw new RegistrarError('busy', `"${path}" was replaced while it was being compacted`);
+      await compaction.catchUp();
       await compaction.sync();
-      fs.rename(compaction.temporary, path);
-      try {
-        await fs.syncDirectory(dirname(path));
-      } catch (cause) {
-        throw new DiskFailure('Cannot sync the directory', { cause });
-      }
-      this.#writeMark(compaction.log, compaction.log.end);
-    } catch (error) {
-      throw this.#failure.refusal(error);
-    }
-    this.#switchTo(compaction.log);
+      fs.rename(temporary, path);
+      await orDiskFailure('Cannot sync the directory', () => fs.syncOpenDirectory(this.#directoryFd));
+      await this.#writeDurableOffset(log, log.end, log.nextId);
+      this.#reader.switchTo(log);
+    });
   }
 
   /** Lets the next process write. */
   release(): void {
-    if (this.#failure.isStuck) return;
     this.#isCurrent = false;
     try {
       this.#lock.release();
@@ -243,120 +224,45 @@ export class SharedLog {
     }
   }
 
-  /** Opens up to the durable mark, without the lock. False if the mark does not tell. */
-  async #openAsReader(): Promise<boolean> {
-    const { fs, path, mark: durable } = this.#place;
-    const mark = durable.read();
-    const status = fs.stat(path);
-    if (mark === undefined || mark.boot !== bootId || mark.inode !== status?.inode) return false;
-    assertAlone(fs, path, status);
-    this.#log = UserLog.open(fs, path);
-    if (!isOf(mark, this.#log)) return false;
-    await this.#advance(this.#log, mark.end);
-    return true;
-  }
-
-  #isMarked(): boolean {
-    const mark = this.#place.mark.read();
-    return mark !== undefined && mark.boot === bootId && this.#log !== undefined && isOf(mark, this.#log);
-  }
-
-  async #enterPatiently(): Promise<void> {
-    for (let n = 1; ; n++) {
-      try {
-        await this.enter();
-        return;
-      } catch (error) {
-        const isLocked = error instanceof RegistrarError && error.code === 'busy' && error.cause === undefined;
-        if (!isLocked || n === openTriesMax) throw error;
-        this.#options.report(`${error.message}: waiting`);
-      }
-    }
-  }
-
-  async #catchUp(): Promise<void> {
-    const { fs, path, lockDirectory, mark: durable } = this.#place;
-    for (let n = 0; n < reopensMax; n++) {
-      // Nobody else writes; and what this process has marked as durable it is just taking in itself.
-      if (this.#isCurrent) return;
-      const mark = durable.read();
-      if (mark === undefined || mark.boot !== bootId) {
-        this.#assertHeld();
-        throw new RegistrarError('unavailable', `The durable mark in "${lockDirectory}" was removed or damaged`);
-      }
-      if (isOf(mark, this.#log)) return this.#advance(this.#log, mark.end);
-      // Another process has put a new file in its place, and may be doing so again.
-      const log = (await this.#successor.take(mark)) ?? UserLog.open(fs, path, { users: this.#log.index.size });
-      if (isOf(mark, log)) {
-        await this.#advance(log, mark.end);
-        this.#switchTo(log);
-      } else {
-        log.close();
-        await sleep(reopenMs);
-      }
-    }
-    throw new RegistrarError('unavailable', `"${path}" is not the file that the durable mark is of`);
-  }
-
-  async #advance(log: UserLog, durableEnd: number): Promise<void> {
-    assertNotCut(this.#place, log, durableEnd);
-    const damage = await log.advance(durableEnd);
-    if (damage !== undefined) assertTorn(log, damage, durableEnd);
-  }
-
-  /** Whether another file is in the place of the one that this process has open, and is marked as durable. */
-  #isElsewhere(): boolean {
-    const { fs, path, mark: durable } = this.#place;
-    const log = this.#log as UserLog | undefined;
-    const mark = durable.read();
-    if (log === undefined || mark === undefined || mark.boot !== bootId || isOf(mark, log)) return false;
-    return fs.stat(path)?.inode === mark.inode;
-  }
-
-  /** Whoever reads from the old one has done so when the event loop comes round. */
-  #switchTo(log: UserLog): void {
-    const old = this.#log as UserLog | undefined;
-    if (old !== undefined) setImmediate(() => old.close());
-    this.#log = log;
-  }
-
-  #oneAtATime<T>(work: () => Promise<T>): Promise<T> {
-    const mine = this.#catchingUp.then(work);
-    this.#catchingUp = mine.catch(() => undefined);
-    return mine;
-  }
-
-  #writeMark(log: UserLog, end: number): void {
-    try {
-      writeMark(this.#place, log, end);
-    } catch (cause) {
-      throw new DiskFailure('Cannot write the durable mark', { cause });
-    }
-  }
-
-  /** Before each write: neither the lock nor the file was moved away, and the file is as long as it was left. */
-  #assertInPlace(): void {
-    const { fs, path } = this.#place;
-    this.#assertHeld();
-    const status = fs.stat(path);
-    if (status?.inode !== this.#log.inode || status.device !== this.#log.device) {
-      throw this.#failure.lost(`"${path}" was removed or replaced underneath`);
-    }
-    if (status.bytes !== this.#log.end) throw this.#failure.lost(`"${path}" was changed underneath: it has another length`);
-  }
-
   /**
-   * Reading, the holder does not look at the mark: now and then it makes sure that it still holds. The others see
-   * the marks of a directory that was moved away, with everything in it, as before: they look where it is.
+   * Called once a second: notices what was done to the files from outside, and catches up. Rejects with what keeps reads or
+   * writes from working. True if the lock should be acquired, since no living process has it.
    */
-  #look(): void {
-    const now = performance.now();
-    if (now - this.#lookedAt < lookMs) return;
-    this.#lookedAt = now;
-    this.#assertHeld();
+  async check(): Promise<boolean> {
+    if (this.#isCurrent) {
+      // During an append the file is longer than the log, during a swap it is another one.
+      if (!this.#isWriting) this.#assertInPlace();
+      return false;
+    }
+    this.#assertLock();
+    await this.current();
+    return !this.#isCurrent && this.#lock.isTakeable();
   }
 
-  #assertHeld(): void {
+  /** Runs a write of the holder. What it throws becomes the error that the caller gets. */
+  async #write<T>(work: () => Promise<T>): Promise<T> {
+    this.#assertInPlace();
+    this.#isWriting = true;
+    try {
+      return await work();
+    } catch (error) {
+      throw this.#failure.refusal(error);
+    } finally {
+      this.#isWriting = false;
+    }
+  }
+
+  /** The lock and the file are where they were, and the file has one name and the length that it was left with. */
+  #assertInPlace(): void {
+    const { fs, path } = this.#paths;
+    this.#assertLock();
+    const status = fs.stat(path);
+    const reason = replacement(path, status, this.log);
+    if (reason !== undefined) throw this.#failure.lost(reason);
+    if (status !== undefined) assertSingleLink(fs, path, status, 'unavailable');
+  }
+
+  #assertLock(): void {
     try {
       if (this.#isCurrent) this.#lock.assertHeld();
       else this.#lock.assertInPlace();
@@ -365,11 +271,29 @@ export class SharedLog {
     }
   }
 
-  async #letGo(): Promise<void> {
-    this.#isCurrent = false;
-    await this.#lock.leave(this.#failure.isStuck);
-    await this.#successor.close();
-    this.#place.mark.close();
-    this.#log?.close();
+  /** Reading needs no lock: where the lock cannot be taken, on a full disk say, the store is opened without it. */
+  async #acquireIfFree(): Promise<void> {
+    try {
+      if (await this.#lock.isTakeable()) await this.acquire();
+    } catch (error) {
+      if (this.#failure.error !== undefined || hasCode(error, 'corrupt')) throw error;
+    }
+  }
+
+  async #acquirePatiently(): Promise<void> {
+    for (let n = 1; ; n++) {
+      try {
+        await this.acquire();
+        return;
+      } catch (error) {
+        const isLocked = hasCode(error, 'busy') && error.cause === undefined;
+        if (!isLocked || n === openTriesMax) throw error;
+        this.#options.report(`${error.message}. Waiting.`);
+      }
+    }
+  }
+
+  #writeDurableOffset(log: UserLog, end: number, nextId: number): Promise<void> {
+    return orDiskFailure('Cannot write the durable offset', () => writeDurableOffset(this.#paths, log, end, nextId));
   }
 }

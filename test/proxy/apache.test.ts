@@ -1,3 +1,0 @@
-import { proxyTrials } from '../helper/proxy-trials.ts';
-
-proxyTrials('apache');
