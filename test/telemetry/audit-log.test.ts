@@ -12,7 +12,11 @@ import { adminToken, cheap, openService } from '../helper/service.ts';
 import { temporaryDirectory, until } from '../helper/temporary.ts';
 
 const password = 'correct horse';
-const read = (path: string): any[] => readFileSync(path, 'utf8').split('\n').filter((line) => line !== '').map((line) => JSON.parse(line));
+/** The complete lines: one that is being written can be read in part. */
+const read = (path: string): any[] => {
+  const lines = readFileSync(path, 'utf8').split('\n').slice(0, -1);
+  return lines.filter((line) => line !== '').map((line) => JSON.parse(line));
+};
 const event = (target: number): AuditEvent => ({ event: 'removed', actor: 'admin', target });
 
 function open(t: TestContext, path = join(temporaryDirectory(t), 'audit.jsonl')) {
