@@ -22,8 +22,8 @@ import type { RouteParts } from './http/route.ts';
 import { HttpServer } from './http/server.ts';
 import { auditPath, now, openPasswordLinks, openUsers, readAuditKey, reportWeakKdf, signingKeysOptions } from './open.ts';
 import type { OpenedUsers } from './open.ts';
-import { Watch } from './telemetry/watch.ts';
-import type { Output } from './telemetry/watch.ts';
+import type { Output } from './telemetry/log.ts';
+import { Telemetry } from './telemetry/telemetry.ts';
 import { AdminToken, SecretToken, adminTokenName } from './auth/admin-token.ts';
 import { checkMode, markAuthenticated } from './auth/mode.ts';
 import type { Mode } from './auth/mode.ts';
@@ -57,13 +57,13 @@ export interface App {
 
 /** Starts the service. Rejects with `cannot-start`, `corrupt` or `busy`, and has released everything then. */
 export async function openApp(config: Config, { report: tell, onFailed: fail, output, version = '' }: AppOptions): Promise<App> {
-  const watch = new Watch({ output: config.log ? output : undefined, version });
+  const telemetry = new Telemetry(config.log ? output : undefined);
   const report = (line: string, id?: string): void => {
     tell(line);
-    watch.log?.event(id === undefined ? 'warn' : 'error', 'report', { id, message: line });
+    telemetry.log?.event(id === undefined ? 'warn' : 'error', 'report', { id, message: line });
   };
   const onFailed = (error: RegistrarError): void => {
-    watch.log?.event('error', 'failed', { message: error.message });
+    telemetry.log?.event('error', 'failed', { message: error.message });
     fail(error);
   };
   let certificate = config.http ? undefined : readCertificate(config.certs, now());
@@ -77,8 +77,7 @@ export async function openApp(config: Config, { report: tell, onFailed: fail, ou
   const isCluster = config.etcd.length > 0;
   const mark = async (): Promise<void> => (isCluster ? undefined : markAuthenticated(config.data));
   const onSet = (): void => {
-    watch.log?.event('info', 'mode', { mode: 'authenticated' });
-    watch.modeChanged('authenticated');
+    telemetry.modeChanged('authenticated');
     mark().catch((error: unknown) => report(`Cannot mark the data directory as one of authenticated mode: ${messageOf(error)}.`));
   };
   const admin = new AdminToken({ configured: config.adminToken, path: join(config.data, adminTokenName), report, onSet });
@@ -94,22 +93,24 @@ export async function openApp(config: Config, { report: tell, onFailed: fail, ou
   const { host, port, socket, connectionsMax } = config;
   const at = socket === undefined ? { host, port } : { socket };
   const serve: Handler = (request, response, expectation, done) => handler(request, response, expectation, done);
-  const server = await HttpServer.listen({ at, certificate, connectionsMax, handler: serve, onUnparsable: watch.unparsable, report });
+  const server = await HttpServer.listen({ at, certificate, connectionsMax, handler: serve, onUnparsable: telemetry.unparsable, report });
   try {
-    const { store: observer, onHash } = watch.service;
-    const users = await openUsers(config, { report, onFailed, observer, onHash, ifMissing: 'create', isRehashing: true });
+    const { metrics } = telemetry;
+    const users = await openUsers(config, {
+      report, onFailed, observer: metrics, onHash: metrics.onHash, ifMissing: 'create', isRehashing: true,
+    });
     const { hasher } = users;
     if (admin.isSet()) await mark();
-    watch.openAudit({ path: auditPath(config), key: () => readAuditKey(users.secrets), now, report });
+    telemetry.openAudit({ path: auditPath(config), key: () => readAuditKey(users.secrets), now, report });
     const tokens = await openSessions(config, users, report);
     const isBusy = (): string | undefined => (hasher.isFull ? 'too many passwords are waiting to be hashed' : undefined);
     const certificateExpires = (): number | undefined => certificate?.expires;
-    const sources = { hashQueue: () => hasher, store: users.facts, connections: () => server.connections, certificateExpires };
-    watch.read(sources, [users.unhealthyReason, isBusy]);
-    handler = makeHandler(config, users, tokens, admin, report, watch);
+    const sources = { version, hashQueue: () => hasher, store: users.facts, connections: () => server.connections, certificateExpires };
+    telemetry.start(sources, [users.unhealthyReason, isBusy]);
+    handler = makeHandler(config, users, tokens, admin, report, telemetry);
     const [{ url }, { where }] = [server, users];
     const page = config.publicUrl === undefined && socket !== undefined ? undefined : `${config.publicUrl ?? url}/`;
-    watch.log?.event('info', 'listening', { url, page, mode: mode(), users: where, version });
+    telemetry.log?.event('info', 'listening', { url, page, mode: mode(), users: where, version });
     start?.resolve(handler);
     const apply = (replaced: Certificate): void => {
       certificate = replaced;
@@ -124,19 +125,18 @@ export async function openApp(config: Config, { report: tell, onFailed: fail, ou
       reload: () => certificates?.reload(),
       close: async () => {
         certificates?.close();
-        watch.log?.event('info', 'stopping');
-        watch.drain();
+        telemetry.drain();
         server.startDraining();
         if (users.isUsable()) await sleep(config.drainSeconds * 1000);
         await server.drain();
         await users.close();
-        await watch.close();
+        await telemetry.close();
       },
     };
   } catch (error) {
     start?.reject();
     await server.abort();
-    await watch.close();
+    await telemetry.close();
     throw error;
   }
 }
@@ -149,7 +149,7 @@ function makeHandler(
   tokens: Tokens,
   admin: AdminToken,
   report: HandlerOptions['report'],
-  watch: Watch,
+  telemetry: Telemetry,
 ): Handler {
   const address = config.publicUrl === undefined ? undefined : new URL(config.publicUrl);
   const authenticator = new Authenticator({
@@ -165,17 +165,18 @@ function makeHandler(
     verifiedEntriesMax: config.verifiedEntriesMax,
     now: milliseconds,
     onSignIn: (isRight, context, login) => {
-      watch.service.onSignIn(isRight);
-      if (!isRight) watch.rejected(context, login);
+      telemetry.metrics.onSignIn(isRight);
+      if (!isRight) telemetry.rejected(context, login);
     },
-    onTokenRejected: (context) => watch.rejected(context),
+    onTokenRejected: (context) => telemetry.rejected(context),
   });
   const rules = { registration: config.registration };
   const prefix = address === undefined || address.pathname === '/' ? '' : address.pathname;
   const routes = [...apiRoutes, ...pageRoutes({ length: registry.passwordLength, prefix, help: config.helpText })];
-  const { unready, metrics, audit } = watch;
-  const parts = { registry, ...tokens, authenticator, prefix, unready, metrics, audit };
-  return createHandler({ routes, parts, authenticator, rules, hsts: config.hsts && !config.http, report, observer: watch });
+  const { unhealthyReason, audit } = telemetry;
+  const parts = { registry, ...tokens, authenticator, prefix, unhealthyReason, metrics: () => telemetry.metrics.text(), audit };
+  const onEnd: HandlerOptions['onEnd'] = (context) => telemetry.ended(context);
+  return createHandler({ routes, parts, authenticator, rules, hsts: config.hsts && !config.http, report, onEnd });
 }
 
 /** What the signing keys are for: the tokens of sessions, and one-time links. */

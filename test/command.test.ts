@@ -177,10 +177,7 @@ test('command: it goes on when whoever reads what it prints has gone', async (t)
 
 test('command: the log of a service names its mode, its page and its users', async (t) => {
   const lines: string[] = [];
-  const write = (text: string, done: (error: null) => void): void => {
-    lines.push(...text.split('\n').filter((line) => line !== ''));
-    done(null);
-  };
+  const write = async (text: string): Promise<void> => void lines.push(...text.split('\n').filter((line) => line !== ''));
   const { app, data } = await openService(t, [...cheap, '--public-url', 'https://registrar.example'], {}, { isTerminal: false, write });
   const users = join(data, 'users.jsonl');
   assert.deepEqual([app.page, app.where, app.mode()], ['https://registrar.example/', users, 'unauthenticated']);

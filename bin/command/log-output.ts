@@ -1,36 +1,30 @@
 /** Where log lines go: to standard output, whatever that is, and never so that the service waits for it. */
 
 import { fstatSync, write } from 'node:fs';
-import type { Output } from '../../lib/telemetry/watch.ts';
+import { promisify } from 'node:util';
+import type { Output } from '../../lib/telemetry/log.ts';
 
 const fd = 1;
 
-/** To a file Node's own stream would write at once, however long the disk takes; to pipes and sockets it does not. */
+/** Node's own stream writes to a file at once, however long the disk takes; to pipes and sockets it does not. */
 export function standardOutput(): Output {
   const { stdout } = process;
-  return {
-    isTerminal: stdout.isTTY === true,
-    write: fstatSync(fd).isFile() ? writeToFile : (text, done) => void stdout.write(text, done),
-  };
+  const writeToStream = (text: string): Promise<void> => new Promise((resolve, reject) => {
+    stdout.write(text, (error) => (error ? reject(error) : resolve()));
+  });
+  return { isTerminal: stdout.isTTY === true, write: fstatSync(fd).isFile() ? writeToFile : writeToStream };
 }
 
-/** A full disk may have taken half a line: what follows is not to be read as its end. */
+const writeBytes = promisify(write);
+
+/** A full disk may have taken half a line: the next one begins on its own. */
 let isTorn = false;
 
-const writeToFile: Output['write'] = (text, done) => {
+async function writeToFile(text: string): Promise<void> {
   const bytes = Buffer.from(isTorn ? `\n${text}` : text);
+  for (let from = 0; from < bytes.length;) {
+    isTorn = from > 0;
+    from += (await writeBytes(fd, bytes, from)).bytesWritten;
+  }
   isTorn = false;
-  const writeFrom = (from: number): void => {
-    write(fd, bytes, from, bytes.length - from, null, (error, written) => {
-      if (error !== null) {
-        isTorn = from > 0;
-        done(error);
-      } else if (from + written < bytes.length) {
-        writeFrom(from + written);
-      } else {
-        done(null);
-      }
-    });
-  };
-  writeFrom(0);
-};
+}

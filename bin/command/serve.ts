@@ -44,7 +44,7 @@ ends with the terminal, except under nohup.`,
       fail();
     };
     const app = await openApp(config, { report: terminal.say, onFailed, output: standardOutput(), version: version() });
-    const systemd = new SystemdNotifier({ env: process.env, report: terminal.say });
+    const systemd = new SystemdNotifier(process.env, terminal.say);
     stopBySignal(terminal, end);
     stopWithTerminal(end, () => app.reload());
     const isTried = terminal.hasOutput && app.mode() === 'unauthenticated';

@@ -31,13 +31,8 @@ export interface HandlerOptions {
   readonly hsts: boolean;
   /** One line for the operator's log, and the request's id. */
   readonly report: (line: string, id: string) => void;
-  readonly observer?: Observer;
-}
-
-/** Called for each request. It throws nothing. */
-export interface Observer {
-  begin(): void;
-  ended(request: LoggedRequest): void;
+  /** Called after each response. It throws nothing. */
+  readonly onEnd?: (request: LoggedRequest) => void;
 }
 
 /** What the client expects before it sends its body. */
@@ -62,11 +57,10 @@ export function newRequestId(): string {
 
 export function createHandler(options: HandlerOptions): Handler {
   const router = new Router(options.routes);
-  const { authenticator, observer, hsts } = options;
+  const { authenticator, onEnd, hsts } = options;
 
   // Nothing here is a function with a name of its own: tsx would define that name again for every request, at 1 µs each.
   return async (request, response, expectation, done) => {
-    observer?.begin();
     const context = new RequestContext(request, response, newRequestId());
     authenticator.begin(context);
     let reply: Reply | undefined;
@@ -83,7 +77,7 @@ export function createHandler(options: HandlerOptions): Handler {
         abort(options, context, thrown);
       }
     }
-    observer?.ended(context);
+    onEnd?.(context);
   };
 }
 

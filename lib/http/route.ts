@@ -33,11 +33,11 @@ export interface RouteParts {
   /** The path of the public URL, as in `/accounts`; empty at the root. A proxy strips it from requests. */
   readonly prefix: string;
   /** Why the service is not ready; undefined if it is. */
-  readonly unready: () => string | undefined;
+  readonly unhealthyReason: () => string | undefined;
   /** Records an event of this request, about the user with that id. */
   readonly audit: (event: RouteEvent, context: RequestContext, target: number) => void;
   /** In Prometheus' text format 0.0.4. */
-  readonly metrics: () => Promise<string>;
+  readonly metrics: () => string;
 }
 
 /** The fields of a JSON body: text that is required or optional, or an optional boolean. */

@@ -21,7 +21,7 @@ export const serviceRoutes: readonly Route[] = [
       description: 'For a load balancer, which reads the status; the reason is for people.',
       responses: { 200: { is: 'It is ready.', content: health }, 503: { is: 'It is not ready.', content: health } },
     },
-    handle: ({ unready }) => readiness(unready()),
+    handle: ({ unhealthyReason }) => readiness(unhealthyReason()),
   }),
   route({
     method: 'GET', pattern: '/metrics', action: 'read-metrics', query: 'any',
@@ -30,8 +30,8 @@ export const serviceRoutes: readonly Route[] = [
       description: 'In the text format 0.0.4. No metric is about one user.',
       responses: { 200: { is: 'The metrics.', content: { 'text/plain': 'text' } } },
     },
-    handle: async ({ metrics }) => ({
-      status: 200, headers: { 'Content-Type': 'text/plain; version=0.0.4; charset=utf-8' }, body: await metrics(),
+    handle: ({ metrics }) => ({
+      status: 200, headers: { 'Content-Type': 'text/plain; version=0.0.4; charset=utf-8' }, body: metrics(),
     }),
   }),
 ];

@@ -5,7 +5,6 @@
  *
  * A line is appended after the change, by one write(2), so that processes can share the file; it is not synced. A failure is
  * reported and counted, and never fails or delays a request. A file that was renamed is noticed, and a torn last line is closed.
- * The rejections of a client are one line and then one count a minute, so that no client fills the disk.
  */
 
 import { createHmac } from 'node:crypto';
@@ -20,7 +19,7 @@ export type AuditEventName =
 
 export interface AuditEvent {
   readonly event: AuditEventName;
-  /** `user:17`, `admin`, `metrics`, `anonymous`, `unauthenticated`, or `command:1000` with the uid. */
+  /** `user:17`, `admin`, `metrics`, `anonymous`, `unauthenticated`, `service`, or `command:1000` with the uid. */
   readonly actor: string;
   /** The id of the user that the event is about. */
   readonly target?: number;
@@ -43,24 +42,17 @@ export interface AuditLogOptions {
   readonly log?: (event: AuditEvent) => void;
 }
 
-const windowMs = 60_000;
+const minuteMs = 60_000;
 const clientsMax = 10_000;
-const pendingLengthMax = 4 << 20;
-const reportMs = 60_000;
-const overflow = 'other clients';
-
-interface Window {
-  readonly until: number;
-  count: number;
-}
+const pendingMax = 20_000;
 
 export class AuditLog {
   readonly #options: AuditLogOptions;
-  readonly #windows = new Map<string, Window>();
   readonly #timer: NodeJS.Timeout;
-  #pending = '';
-  /** Rejections whose login is being hashed: the first of an installation makes the key. */
-  readonly #hashing = new Set<Promise<void>>();
+  /** Rejections of each client in this minute besides the first, so that no client fills the disk. */
+  readonly #rejections = new Map<string, number>();
+  #minute = 0;
+  #pending: { readonly time: Date; readonly event: AuditEvent; readonly login: string | undefined }[] = [];
   #writing: Promise<void> | undefined;
   #file: { readonly handle: FileHandle; readonly inode: number } | undefined;
   #reportedAt = -Infinity;
@@ -68,7 +60,7 @@ export class AuditLog {
 
   constructor(options: AuditLogOptions) {
     this.#options = options;
-    this.#timer = setInterval(() => this.#endWindows(), windowMs).unref();
+    this.#timer = setInterval(() => this.#endMinute(), minuteMs).unref();
   }
 
   /** Events that were not written. */
@@ -76,84 +68,72 @@ export class AuditLog {
     return this.#failures;
   }
 
-  record(event: AuditEvent): void {
-    const { path, now, log } = this.#options;
-    log?.(event);
-    if (path === undefined) return;
-    if (this.#pending.length > pendingLengthMax) return this.#fail(new Error('the disk is too slow'));
-    this.#pending += `${JSON.stringify({ time: now().toISOString(), ...event })}\n`;
+  /** @param login that was tried; its keyed hash becomes the detail. */
+  record(event: AuditEvent, login?: string): void {
+    if (this.#pending.length >= pendingMax) return this.#fail(new Error('the disk is too slow'));
+    this.#pending.push({ time: this.#options.now(), event, login });
     this.#writing ??= this.#write().finally(() => (this.#writing = undefined));
   }
 
-  /** Credentials were rejected. @param login that was tried, if there was one. */
-  rejected(event: Omit<AuditEvent, 'event' | 'detail'>, login?: string): void {
-    const now = this.#options.now().getTime();
+  /** Credentials were rejected: the first of a client in a minute is an event, the others are one count. */
+  rejected(event: Pick<AuditEvent, 'actor' | 'client' | 'request'>, login?: string): void {
+    const minute = Math.floor(this.#options.now().getTime() / minuteMs);
+    if (minute !== this.#minute) this.#endMinute();
+    this.#minute = minute;
     const name = event.client ?? '';
-    const client = this.#windows.has(name) || this.#windows.size < clientsMax ? name : overflow;
-    const window = this.#windows.get(client);
-    if (window !== undefined && now < window.until) {
-      window.count++;
-      return;
-    }
-    if (window !== undefined) this.#endWindow(client, window);
-    this.#windows.set(client, { until: now + windowMs, count: 0 });
-    if (login === undefined) this.record({ event: 'rejected', ...event, client });
-    else this.#hash(login, { event: 'rejected', ...event, client });
+    const client = this.#rejections.has(name) || this.#rejections.size < clientsMax ? name : 'other clients';
+    const count = this.#rejections.get(client);
+    this.#rejections.set(client, (count ?? -1) + 1);
+    if (count === undefined) this.record({ event: 'rejected', ...event, client }, login);
   }
 
-  /** Writes what is left. */
+  /** Resolves when all events are written, or cannot be. */
   async close(): Promise<void> {
     clearInterval(this.#timer);
-    await Promise.all(this.#hashing);
-    for (const [client, window] of this.#windows) this.#endWindow(client, window);
+    this.#endMinute();
     await this.#writing;
     await this.#file?.handle.close();
-    this.#file = undefined;
   }
 
-  #hash(login: string, event: AuditEvent): void {
-    const hashing = this.#recordTried(login, event).finally(() => this.#hashing.delete(hashing));
-    this.#hashing.add(hashing);
-  }
-
-  async #recordTried(login: string, event: AuditEvent): Promise<void> {
-    try {
-      const tried = createHmac('sha256', await this.#options.key()).update(login).digest('hex').slice(0, 32);
-      this.record({ ...event, detail: `login ${tried}` });
-    } catch (error) {
-      this.#fail(error);
-      this.record(event);
+  #endMinute(): void {
+    for (const [client, count] of this.#rejections) {
+      if (count > 0) this.record({ event: 'rejected', actor: 'anonymous', client, count });
     }
-  }
-
-  #endWindows(): void {
-    const now = this.#options.now().getTime();
-    for (const [client, window] of this.#windows) if (now >= window.until) this.#endWindow(client, window);
-  }
-
-  #endWindow(client: string, { count }: Window): void {
-    this.#windows.delete(client);
-    if (count > 0) this.record({ event: 'rejected', actor: 'anonymous', client, count });
+    this.#rejections.clear();
   }
 
   async #write(): Promise<void> {
-    while (this.#pending !== '') {
-      const text = this.#pending;
-      this.#pending = '';
+    while (this.#pending.length > 0) {
+      const pending = this.#pending;
+      this.#pending = [];
+      const lines: string[] = [];
+      for (const { time, event: plain, login } of pending) {
+        const event = login === undefined ? plain : { ...plain, detail: await this.#hashOf(login) };
+        this.#options.log?.(event);
+        lines.push(JSON.stringify({ time: time.toISOString(), ...event }));
+      }
+      if (this.#options.path === undefined) continue;
       try {
-        await (await this.#open()).appendFile(text);
+        await (await this.#open(this.#options.path)).appendFile(`${lines.join('\n')}\n`);
       } catch (error) {
         // On a read-only mount, and without a data directory, the operator gets the events themselves.
-        const isWithoutFile = ['EROFS', 'ENOENT'].includes(systemCode(error) ?? '');
-        if (isWithoutFile) for (const line of text.trimEnd().split('\n')) this.#options.report(`audit: ${line}`);
-        else this.#fail(error);
+        if (!['EROFS', 'ENOENT'].includes(systemCode(error) ?? '')) this.#fail(error, lines.length);
+        else for (const line of lines) this.#options.report(`audit: ${line}`);
       }
     }
   }
 
+  async #hashOf(login: string): Promise<string | undefined> {
+    try {
+      return `login ${createHmac('sha256', await this.#options.key()).update(login).digest('hex').slice(0, 32)}`;
+    } catch (error) {
+      this.#options.report(`Cannot read the key of the audit log: ${messageOf(error)}. The login of a rejection is left out.`);
+      return undefined;
+    }
+  }
+
   /** The file at the path, which logrotate may have renamed since. */
-  async #open(): Promise<FileHandle> {
-    const { path = '' } = this.#options;
+  async #open(path: string): Promise<FileHandle> {
     const found = await stat(path).catch((error: unknown) => {
       if (systemCode(error) !== 'ENOENT') throw error;
       return undefined;
@@ -169,10 +149,10 @@ export class AuditLog {
     return handle;
   }
 
-  #fail(error: unknown): void {
-    this.#failures++;
+  #fail(error: unknown, events = 1): void {
+    this.#failures += events;
     const now = performance.now();
-    if (now - this.#reportedAt < reportMs) return;
+    if (now - this.#reportedAt < minuteMs) return;
     this.#reportedAt = now;
     this.#options.report(`Cannot write the audit log "${this.#options.path}": ${messageOf(error)}. Events are lost.`);
   }

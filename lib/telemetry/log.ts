@@ -1,181 +1,138 @@
 /**
- * The log: one JSON line for each request and event, or a short form for people at a terminal. Lines are collected and
- * written together, one write at a time; while the reader is slow they are kept up to a bound, then dropped and
- * counted. A full disk costs lines, a reader that has gone ends the log, and neither ends the service.
+ * The log: one JSON line for each request and event, or a short form on a terminal. Lines are collected and written together, one
+ * write at a time. If the reader is slow, lines are kept up to a limit, then dropped and counted. A full disk costs lines and
+ * a reader that has closed ends the log: neither stops the service.
  */
 
+import { setTimeout as sleep } from 'node:timers/promises';
 import type { LoggedRequest } from '../auth/request-context.ts';
+import { systemCode } from '../errors.ts';
 
-/** `done` is called once, with what went wrong. */
-export type Write = (text: string, done: (error: Error | null | undefined) => void) => void;
-
-export interface LogOptions {
-  readonly write: Write;
-  /** For a terminal: requests only, since events are told there by other ways. */
-  readonly isShort: boolean;
-  /** Wall clock, milliseconds. */
-  readonly now: () => number;
+export interface Output {
+  /** Rejects if the text was not written completely. */
+  readonly write: (text: string) => Promise<void>;
+  readonly isTerminal: boolean;
 }
 
 export type Level = 'info' | 'warn' | 'error';
 
 const flushMs = 100;
-/** Characters; they are ASCII but in events. */
+/** Characters. */
 const flushLength = 1 << 16;
 const keptLengthMax = 1 << 20;
-/** How long the last lines may take when the service ends. */
+/** How long the last write may take when the service ends. */
 const closeMsMax = 500;
 
 export class Log {
-  readonly #options: LogOptions;
+  readonly #output: Output;
+  /** Wall clock, milliseconds. */
+  readonly #now: () => number;
   #text = '';
   #lines = 0;
   #dropped = 0;
-  #droppedInAll = 0;
-  #isWriting = false;
-  #isGone = false;
+  #droppedTotal = 0;
   #isOpen = false;
+  #isClosing = false;
+  #hasReader = true;
   #timer: NodeJS.Timeout | undefined;
-  #onIdle: (() => void) | undefined;
-  #second = Number.NaN;
-  #stamp = '';
+  #writing: Promise<void> | undefined;
 
-  constructor(options: LogOptions) {
-    this.#options = options;
+  constructor(output: Output, now: () => number) {
+    this.#output = output;
+    this.#now = now;
   }
 
-  /** Lines that nobody will ever read. */
+  /** Lines that were not and will not be written. */
   get dropped(): number {
-    return this.#droppedInAll;
+    return this.#droppedTotal;
   }
 
-  /** Until then lines are kept: where it listens is said first. */
+  /** Lines are kept until then: the start message comes first. */
   open(): void {
     this.#isOpen = true;
   }
 
   request(request: LoggedRequest, ms: number): void {
-    if (this.#text.length >= keptLengthMax || this.#isGone) return this.#drop(1);
-    this.#add(this.#options.isShort ? this.#short(request, ms) : this.#json(request, ms));
+    this.#add(this.#output.isTerminal ? shortLine(request, ms, this.#now()) : this.#requestLine(request, ms));
   }
 
-  /** @param fields values that JSON has, and no secret. */
+  /** Not on a terminal, where standard error has them. @param fields nothing secret. */
   event(level: Level, event: string, fields: Readonly<Record<string, string | number | undefined>> = {}): void {
-    if (this.#options.isShort) return;
-    if (this.#text.length >= keptLengthMax || this.#isGone) return this.#drop(1);
-    this.#add(this.#eventLine(level, event, fields));
+    if (!this.#output.isTerminal) this.#add(this.#line(level, event, fields));
   }
 
-  /** Writes what there is, and resolves when it is written, or will not be. */
+  /** Resolves when all lines are written, or cannot be. */
   async close(): Promise<void> {
-    clearTimeout(this.#timer);
-    this.#timer = undefined;
+    this.#isClosing = true;
     this.#flush();
-    if (!this.#isWriting) return;
-    await new Promise<void>((resolve) => {
-      const timer = setTimeout(resolve, closeMsMax);
-      this.#onIdle = () => {
-        clearTimeout(timer);
-        resolve();
-      };
-    });
-  }
-
-  #eventLine(level: Level, event: string, fields: Readonly<Record<string, string | number | undefined>>): string {
-    return `${JSON.stringify({ time: new Date(this.#options.now()).toISOString(), level, event, ...fields })}\n`;
-  }
-
-  #keep(line: string): void {
-    this.#text += line;
-    this.#lines++;
+    await Promise.race([this.#writing, sleep(closeMsMax, undefined, { ref: false })]);
   }
 
   #add(line: string): void {
-    this.#keep(line);
-    // Not at each line while a write is on its way.
-    if (this.#text.length >= flushLength && !this.#isWriting) this.#flush();
-    else this.#timer ??= setTimeout(this.#onTime, flushMs).unref();
+    if (this.#text.length >= keptLengthMax || !this.#hasReader) return this.#drop(1);
+    this.#text += line;
+    this.#lines++;
+    if (this.#text.length >= flushLength) this.#flush();
+    else this.#timer ??= setTimeout(() => this.#flush(), flushMs).unref();
   }
-
-  readonly #onTime = (): void => {
-    this.#timer = undefined;
-    this.#flush();
-  };
 
   #drop(lines: number): void {
     this.#dropped += lines;
-    this.#droppedInAll += lines;
+    this.#droppedTotal += lines;
   }
 
   #flush(): void {
-    if (this.#isWriting || this.#isGone || !this.#isOpen) return;
-    if (this.#dropped > 0) {
-      const lines = this.#dropped;
+    clearTimeout(this.#timer);
+    this.#timer = undefined;
+    if (this.#text === '' || !this.#isOpen || this.#writing !== undefined) return;
+    this.#writing = this.#write().finally(() => {
+      this.#writing = undefined;
+      if (this.#text !== '') this.#timer ??= setTimeout(() => this.#flush(), flushMs).unref();
+    });
+  }
+
+  async #write(): Promise<void> {
+    do {
+      if (this.#dropped > 0 && !this.#output.isTerminal) {
+        this.#text += this.#line('warn', 'log-dropped', { lines: this.#dropped });
+        this.#lines++;
+      }
       this.#dropped = 0;
-      // Beyond the bound, if need be.
-      if (!this.#options.isShort) this.#keep(this.#eventLine('warn', 'log-dropped', { lines }));
-    }
-    if (this.#text === '') return;
-    const text = this.#text;
-    const lines = this.#lines;
-    this.#text = '';
-    this.#lines = 0;
-    this.#isWriting = true;
-    this.#options.write(text, (error) => this.#written(error, lines));
+      const [text, lines] = [this.#text, this.#lines];
+      [this.#text, this.#lines] = ['', 0];
+      try {
+        await this.#output.write(text);
+      } catch (error) {
+        this.#drop(lines);
+        this.#hasReader = !['EPIPE', 'ERR_STREAM_DESTROYED'].includes(systemCode(error) ?? '');
+        if (this.#hasReader) return;
+        this.#drop(this.#lines);
+        [this.#text, this.#lines] = ['', 0];
+        return;
+      }
+    } while (this.#text.length >= flushLength || (this.#isClosing && this.#text !== ''));
   }
 
-  #written(error: Error | null | undefined, lines: number): void {
-    this.#isWriting = false;
-    const hasFailed = error !== null && error !== undefined;
-    if (hasFailed) {
-      this.#drop(lines);
-      // Whoever read it has gone, and nobody else will come.
-      this.#isGone = 'code' in error && (error.code === 'EPIPE' || error.code === 'ERR_STREAM_DESTROYED');
-      if (this.#isGone) this.#text = '';
-    }
-    if (this.#onIdle === undefined) {
-      if (this.#text !== '') this.#timer ??= setTimeout(this.#onTime, this.#text.length >= flushLength ? 0 : flushMs).unref();
-      return;
-    }
-    // When it ends there is one try: how many lines were lost would be lost as well.
-    if (!hasFailed) this.#flush();
-    if (!this.#isWriting) this.#onIdle();
+  #requestLine({ id, method, route, status, bytes, isUnauthenticatedMode, client, principal, code }: LoggedRequest, ms: number): string {
+    return this.#line(status < 500 ? 'info' : 'error', 'request', {
+      id, method, route: route?.pattern ?? '-', status, ms: Math.round(ms * 1000) / 1000, bytes,
+      client: isUnauthenticatedMode ? undefined : client.name,
+      who: principal?.kind === 'user' ? principal.by : principal?.kind,
+      user: principal?.kind === 'user' ? principal.id : undefined,
+      error: code,
+    });
   }
 
-  /** Nothing in it has to be escaped: what is not a number is ours, an address, or a method that Node's parser knows. */
-  #json({ id, method, route, status, bytes, isUnauthenticatedMode, client, principal, code }: LoggedRequest, ms: number): string {
-    return this.#time() +
-      (status < 500 ? '"info","event":"request","id":"' : '"error","event":"request","id":"') + id +
-      '","method":"' + method +
-      '","route":"' + (route === undefined ? '-' : route.pattern) +
-      '","status":' + status +
-      ',"ms":' + Math.round(ms * 1000) / 1000 +
-      ',"bytes":' + bytes +
-      (isUnauthenticatedMode ? '' : ',"client":"' + client.name + '"') +
-      (principal === undefined ? '' : principal.kind === 'user'
-        ? ',"who":"' + principal.by + '","user":' + principal.id
-        : ',"who":"' + principal.kind + '"') +
-      (code === undefined ? '}\n' : ',"error":"' + code + '"}\n');
+  #line(level: Level, event: string, fields: Readonly<Record<string, string | number | undefined>>): string {
+    return `${JSON.stringify({ time: new Date(this.#now()).toISOString(), level, event, ...fields })}\n`;
   }
+}
 
-  #short({ method, route, status, bytes, isUnauthenticatedMode, client, principal, code }: LoggedRequest, ms: number): string {
-    const isUser = principal?.kind === 'user';
-    const who = principal === undefined ? '' : isUser ? ` user ${principal.id} by ${principal.by}` : ` ${principal.kind}`;
-    const clock = new Date(this.#options.now()).toTimeString().slice(0, 8);
-    const from = isUnauthenticatedMode ? '' : ` from ${client.name}`;
-    const what = `${clock} ${status} ${method} ${route?.pattern ?? '-'} ${ms.toFixed(1)} ms ${bytes} bytes`;
-    return `${what}${who}${from}${code === undefined ? '' : ` ${code}`}\n`;
-  }
-
-  /** To the millisecond; all but those are made once a second, since a Date costs as much as the rest of the line. */
-  #time(): string {
-    const now = this.#options.now();
-    const second = Math.floor(now / 1000);
-    if (second !== this.#second) {
-      this.#second = second;
-      this.#stamp = `{"time":"${new Date(second * 1000).toISOString().slice(0, 20)}`;
-    }
-    const ms = now - second * 1000;
-    return this.#stamp + (ms < 10 ? '00' : ms < 100 ? '0' : '') + ms + 'Z","level":';
-  }
+function shortLine(request: LoggedRequest, ms: number, now: number): string {
+  const { method, route, status, bytes, isUnauthenticatedMode, client, principal, code } = request;
+  const words = [new Date(now).toTimeString().slice(0, 8), status, method, route?.pattern ?? '-', `${ms.toFixed(1)} ms`, `${bytes} bytes`];
+  if (principal !== undefined) words.push(principal.kind === 'user' ? `user ${principal.id} by ${principal.by}` : principal.kind);
+  if (!isUnauthenticatedMode) words.push(`from ${client.name}`);
+  if (code !== undefined) words.push(code);
+  return `${words.join(' ')}\n`;
 }

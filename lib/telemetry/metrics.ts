@@ -1,117 +1,82 @@
 /**
- * Counters, gauges and histograms, and their text for Prometheus (exposition format 0.0.4). Counting is an addition;
- * only being read costs more. What labels a series may have is for the caller to bound: nothing here forgets one.
+ * Counters, gauges and histograms in the text format of Prometheus (exposition format 0.0.4). The caller bounds the labels of
+ * a family: no series is ever forgotten.
  */
 
-export class Counter {
-  value = 0;
-
-  add(count = 1): void {
-    this.value += count;
-  }
-}
-
-export class Histogram {
-  readonly bounds: readonly number[];
-  /** One more than bounds: the last is for what is above them all. */
-  readonly counts: number[];
-  sum = 0;
-
-  /** @param bounds upper ones, ascending. */
-  constructor(bounds: readonly number[]) {
-    this.bounds = bounds;
-    this.counts = Array.from({ length: bounds.length + 1 }, () => 0);
-  }
-
-  observe(value: number): void {
-    const { bounds, counts } = this;
-    let n = 0;
-    while (n < bounds.length && value > bounds[n]!) n++;
-    counts[n]!++;
-    this.sum += value;
-  }
+export interface Counter {
+  value: number;
 }
 
 export type Labels = Readonly<Record<string, string>>;
 
-type Kind = 'counter' | 'gauge' | 'histogram';
+export class Histogram {
+  readonly #bounds: readonly number[];
+  /** One more than bounds: the last is above all of them. */
+  readonly #counts: number[];
+  #sum = 0;
 
-/** Undefined where it cannot be told. */
-type Reading = number | undefined;
+  /** @param bounds upper bounds, ascending. */
+  constructor(bounds: readonly number[]) {
+    this.#bounds = bounds;
+    this.#counts = Array.from({ length: bounds.length + 1 }, () => 0);
+  }
 
-interface Series {
-  readonly labels: Labels;
-  readonly value: Counter | Histogram | (() => Reading);
-}
+  observe(value: number): void {
+    let n = 0;
+    while (n < this.#bounds.length && value > this.#bounds[n]!) n++;
+    this.#counts[n]!++;
+    this.#sum += value;
+  }
 
-interface Family {
-  readonly kind: Kind;
-  readonly help: string;
-  readonly series: Series[];
+  text(name: string, labels: Labels): string {
+    let text = '';
+    let total = 0;
+    for (const [n, count] of this.#counts.entries()) {
+      total += count;
+      text += `${name}_bucket${labelsText({ ...labels, le: String(this.#bounds[n] ?? '+Inf') })} ${total}\n`;
+    }
+    return `${text}${name}_sum${labelsText(labels)} ${this.#sum}\n${name}_count${labelsText(labels)} ${total}\n`;
+  }
 }
 
 export class Metrics {
-  readonly #families = new Map<string, Family>();
+  readonly #families = new Map<string, { readonly head: string; readonly series: (() => string)[] }>();
 
-  /** A series of the family `name`; of one name all have the same labels. A counter's name ends in `_total`. */
-  counter(name: string, help: string, labels: Labels = {}): Counter {
-    return this.#add('counter', name, help, labels, new Counter());
+  /** The series of a family all have the same names of labels. The name of a counter ends in `_total`. */
+  counter(name: string, help: string, labels?: Labels): Counter {
+    const counter = { value: 0 };
+    this.read('counter', name, help, () => counter.value, labels);
+    return counter;
   }
 
   histogram(name: string, help: string, bounds: readonly number[], labels: Labels = {}): Histogram {
-    return this.#add('histogram', name, help, labels, new Histogram(bounds));
+    const histogram = new Histogram(bounds);
+    this.#add('histogram', name, help, () => histogram.text(name, labels));
+    return histogram;
   }
 
-  /** Read when it is asked for. */
-  gauge(name: string, help: string, read: () => Reading, labels: Labels = {}): void {
-    this.#add('gauge', name, help, labels, read);
-  }
-
-  /** A counter that somebody else counts. */
-  counted(name: string, help: string, read: () => Reading): void {
-    this.#add('counter', name, help, {}, read);
+  /** A value that is read at each scrape. Undefined has no line. */
+  read(kind: 'counter' | 'gauge', name: string, help: string, read: () => number | undefined, labels: Labels = {}): void {
+    const series = `${name}${labelsText(labels)}`;
+    this.#add(kind, name, help, () => {
+      const value = read();
+      return value === undefined ? '' : `${series} ${value}\n`;
+    });
   }
 
   text(): string {
-    let text = '';
-    for (const [name, { kind, help, series }] of this.#families) {
-      let lines = '';
-      for (const { labels, value } of series) lines += seriesText(name, labels, value);
-      if (lines !== '') text += `# HELP ${name} ${help}\n# TYPE ${name} ${kind}\n${lines}`;
-    }
-    return text;
+    const families = [...this.#families.values()].map(({ head, series }) => ({ head, lines: series.map((line) => line()).join('') }));
+    return families.map(({ head, lines }) => (lines === '' ? '' : head + lines)).join('');
   }
 
-  #add<Value extends Series['value']>(kind: Kind, name: string, help: string, labels: Labels, value: Value): Value {
-    const family = this.#families.get(name) ?? { kind, help, series: [] };
+  #add(kind: string, name: string, help: string, line: () => string): void {
+    const family = this.#families.get(name) ?? { head: `# HELP ${name} ${help}\n# TYPE ${name} ${kind}\n`, series: [] };
     this.#families.set(name, family);
-    family.series.push({ labels, value });
-    return value;
+    family.series.push(line);
   }
-}
-
-function seriesText(name: string, labels: Labels, value: Series['value']): string {
-  if (value instanceof Counter) return `${name}${labelsText(labels)} ${value.value}\n`;
-  if (value instanceof Histogram) return histogramText(name, labels, value);
-  const reading = value();
-  return reading === undefined ? '' : `${name}${labelsText(labels)} ${reading}\n`;
-}
-
-function histogramText(name: string, labels: Labels, { bounds, counts, sum }: Histogram): string {
-  let text = '';
-  let below = 0;
-  for (const [n, count] of counts.entries()) {
-    below += count;
-    text += `${name}_bucket${labelsText({ ...labels, le: n < bounds.length ? String(bounds[n]) : '+Inf' })} ${below}\n`;
-  }
-  return `${text}${name}_sum${labelsText(labels)} ${sum}\n${name}_count${labelsText(labels)} ${below}\n`;
 }
 
 function labelsText(labels: Labels): string {
-  const parts = Object.entries(labels).map(([name, value]) => `${name}="${value.replace(/[\\"\n]/g, escape)}"`);
+  const parts = Object.entries(labels).map(([name, value]) => `${name}="${value.replace(/[\\"]/g, '\\$&').replaceAll('\n', '\\n')}"`);
   return parts.length === 0 ? '' : `{${parts.join(',')}}`;
-}
-
-function escape(character: string): string {
-  return character === '\n' ? '\\n' : `\\${character}`;
 }

@@ -10,7 +10,7 @@ import { join } from 'node:path';
 import type { TestContext } from 'node:test';
 import type { App } from '../../lib/app.ts';
 import { systemCode } from '../../lib/errors.ts';
-import type { Output } from '../../lib/telemetry/watch.ts';
+import type { Output } from '../../lib/telemetry/log.ts';
 import { childEnvironment, loader, makeCertificate, root, temporaryDirectory } from './temporary.ts';
 
 type Context = Pick<TestContext, 'after'>;

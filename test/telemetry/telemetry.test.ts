@@ -6,34 +6,37 @@ import { closeSync, openSync, readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { test } from 'node:test';
 import type { LoggedRequest } from '../../lib/auth/request-context.ts';
-import { Health } from '../../lib/telemetry/health.ts';
 import { Log } from '../../lib/telemetry/log.ts';
 import { Metrics } from '../../lib/telemetry/metrics.ts';
-import type { Output } from '../../lib/telemetry/watch.ts';
+import type { Output } from '../../lib/telemetry/log.ts';
+import { Telemetry } from '../../lib/telemetry/telemetry.ts';
 import { exercise } from '../helper/exercise.ts';
 import { adminToken, cheap, openService } from '../helper/service.ts';
 import type { Service } from '../helper/service.ts';
 import { until } from '../helper/temporary.ts';
 
-test('health: it is ready until a check says why not, and never again once it drains', () => {
-  let trouble: string | undefined;
-  const health = new Health([() => undefined, () => trouble]);
-  assert.equal(health.unready(), undefined);
-  trouble = 'no room';
-  assert.equal(health.unready(), 'no room');
-  trouble = undefined;
-  assert.equal(health.unready(), undefined);
-  health.drain();
-  assert.equal(health.unready(), 'the service is ending');
+test('health: it is ready until a check says why not, and never again once it drains', async () => {
+  let reason: string | undefined;
+  const telemetry = new Telemetry(undefined);
+  const sources = { version: '', connections: () => 0, hashQueue: () => ({ queued: 0, refused: 0 }), store: () => ({}), certificateExpires: () => undefined };
+  telemetry.start(sources, [() => undefined, () => reason]);
+  assert.equal(telemetry.unhealthyReason(), undefined);
+  reason = 'no room';
+  assert.equal(telemetry.unhealthyReason(), 'no room');
+  reason = undefined;
+  assert.equal(telemetry.unhealthyReason(), undefined);
+  telemetry.drain();
+  assert.equal(telemetry.unhealthyReason(), 'the service is stopping');
+  await telemetry.close();
 });
 
 test('metrics: counters, gauges and histograms have the text that the format asks for', () => {
   const metrics = new Metrics();
-  metrics.counter('a_total', 'Of a.', { kind: 'x "y" \\ z\n' }).add(2);
+  metrics.counter('a_total', 'Of a.', { kind: 'x "y" \\ z\n' }).value += 2;
   metrics.counter('a_total', 'Of a.', { kind: 'other' });
-  metrics.gauge('b', 'Of b.', () => 0.5);
-  metrics.gauge('c', 'Nobody can tell.', () => undefined);
-  metrics.counted('d_total', 'Of d.', () => 7);
+  metrics.read('gauge', 'b', 'Of b.', () => 0.5);
+  metrics.read('gauge', 'c', 'Of c.', () => undefined);
+  metrics.read('counter', 'd_total', 'Of d.', () => 7);
   assert.equal(metrics.text(), [
     '# HELP a_total Of a.', '# TYPE a_total counter', 'a_total{kind="x \\"y\\" \\\\ z\\n"} 2', 'a_total{kind="other"} 0',
     '# HELP b Of b.', '# TYPE b gauge', 'b 0.5',
@@ -63,17 +66,15 @@ function served(more: Partial<LoggedRequest> = {}): LoggedRequest {
 }
 
 /** A log whose writes are answered by hand. */
-function open({ isShort = false, now = () => at } = {}): { log: Log; texts: string[]; answer: (error?: Error) => void } {
+function open({ isTerminal = false, now = () => at } = {}): { log: Log; texts: string[]; answer: (error?: Error) => void } {
   const texts: string[] = [];
   let waiting: ((error?: Error) => void) | undefined;
-  const log = new Log({
-    isShort, now,
-    write: (text, done) => {
-      assert.equal(waiting, undefined, 'one write at a time');
-      texts.push(text);
-      waiting = done;
-    },
-  });
+  const write = (text: string): Promise<void> => {
+    assert.equal(waiting, undefined, 'one write at a time');
+    texts.push(text);
+    return new Promise((resolve, reject) => (waiting = (error) => (error === undefined ? resolve() : reject(error))));
+  };
+  const log = new Log({ isTerminal, write }, now);
   log.open();
   const answer = (error?: Error): void => {
     const done = waiting;
@@ -112,7 +113,7 @@ test('log: times are right to the millisecond, also when the clock goes back', a
 });
 
 test('log: a terminal gets a short form, and no events, which it has from standard error', async () => {
-  const { log, texts } = open({ isShort: true });
+  const { log, texts } = open({ isTerminal: true });
   log.event('warn', 'report', { message: 'x' });
   log.request(served({ code: 'taken', status: 409 }), 3.14);
   await until(() => texts.length > 0, 'the timer');
@@ -142,7 +143,7 @@ test('log: a full disk costs lines and no more, a reader that has gone ends it',
   log.request(served(), 1);
   await until(() => texts.length === 1, 'the timer');
   answer(Object.assign(new Error('no room'), { code: 'ENOSPC' }));
-  assert.equal(log.dropped, 1);
+  await until(() => log.dropped === 1, 'the line is counted');
   log.request(served(), 1);
   await until(() => texts.length === 2, 'the next write');
   assert.match(texts[1]!, /"log-dropped","lines":1}/);
@@ -160,6 +161,7 @@ test('log: closing writes what is left, behind what is being written', async () 
   log.request(served({ id: 'second' }), 1);
   const closed = log.close();
   answer();
+  await until(() => texts.length === 2, 'the second write');
   assert.match(texts[1]!, /"id":"second"/);
   answer();
   await closed;
@@ -167,11 +169,11 @@ test('log: closing writes what is left, behind what is being written', async () 
 
 test('log: closing does not try again and again where nothing can be written', { timeout: 10_000 }, async () => {
   let writes = 0;
-  const write = (_: string, done: (error: Error) => void): void => {
+  const write = async (): Promise<void> => {
     writes++;
-    process.nextTick(done, Object.assign(new Error('no room'), { code: 'ENOSPC' }));
+    throw Object.assign(new Error('no room'), { code: 'ENOSPC' });
   };
-  const log = new Log({ isShort: false, now: () => at, write });
+  const log = new Log({ isTerminal: false, write }, () => at);
   log.open();
   log.request(served(), 1);
   await log.close();
@@ -180,7 +182,7 @@ test('log: closing does not try again and again where nothing can be written', {
 
 test('log: nothing is written before it is opened', async () => {
   const texts: string[] = [];
-  const log = new Log({ isShort: false, now: () => at, write: (text) => void texts.push(text) });
+  const log = new Log({ isTerminal: false, write: async (text) => void texts.push(text) }, () => at);
   log.event('info', 'report');
   await log.close();
   assert.deepEqual(texts, []);
@@ -222,7 +224,7 @@ test('metrics: what somebody thinks of makes no new series', async (t) => {
 test('metrics: a limit that refuses is counted by its name', async (t) => {
   const service = await openService(t, cheap, closed);
   for (let n = 0; n < 21; n++) await service.ask('/user/alice', { headers: basic('alice', `wrong-${n}`) });
-  assert.equal(await metric(service, 'registrar_limits_refused_total{limit="sign-in-failures-of-login"}'), '1');
+  assert.equal(await metric(service, 'registrar_rate_limited_total{limit="sign-in-failures-of-login"}'), '1');
 });
 
 test('log: one line for each request, with the id of its answer, and nothing secret', async (t) => {
@@ -266,10 +268,7 @@ async function openLogged(t: Parameters<typeof openService>[0]): Promise<{ lines
   let text = '';
   const output: Output = {
     isTerminal: false,
-    write: (more, done) => {
-      text += more;
-      setImmediate(done, null);
-    },
+    write: async (more) => void (text += more),
   };
   const service = await openService(t, cheap, closed, output);
   return { lines: () => text.split('\n').filter((line) => line !== '').map((line) => JSON.parse(line)), service };
@@ -282,8 +281,7 @@ test('metrics: the lock is waited for and handed over between two services, and 
     assert.equal((await ask('/user/', { method: 'POST', body: { login: `user-${n}`, password } })).status, 201);
   }
   for (const service of [first, second]) {
-    assert.match((await metric(service, 'registrar_store_lock_hand_overs_total')) ?? '', /^[1-9]/);
     assert.match((await metric(service, 'registrar_store_lock_wait_seconds_count')) ?? '', /^[1-9]/);
-    assert.equal(await metric(service, 'registrar_store_batch_changes_sum'), '2');
+    assert.equal(await metric(service, 'registrar_store_sync_duration_seconds_count'), '2');
   }
 });

@@ -31,21 +31,17 @@ trial('metrics: promtool finds nothing to complain of, and they say what has hap
     'registrar_requests_total{method="GET",route="/user/{login}",status="401"}': '1',
     'registrar_requests_total{method="HEAD",route="/user/{login}",status="200"}': '1',
     'registrar_requests_total{method="other",route="none",status="404"}': '1',
-    'registrar_sign_ins_total{outcome="good"}': '1',
-    'registrar_sign_ins_total{outcome="bad"}': '1',
-    registrar_sessions_issued_total: '2',
-    registrar_requests_in_flight: '1',
+    'registrar_sign_ins_total{outcome="success"}': '1',
+    'registrar_sign_ins_total{outcome="failure"}': '1',
     registrar_users: '1',
     registrar_ready: '1',
-    registrar_hashes_total: '4',
     'registrar_hash_duration_seconds_count': '4',
-    'registrar_store_batch_changes_sum': '1',
     'registrar_store_sync_duration_seconds_count': '1',
   };
   for (const [series, value] of Object.entries(expected)) {
     const line = text.split('\n').find((other) => other.startsWith(`${series} `));
     // A good password is not hashed again where it was checked a moment ago, so the session's may be one fewer.
-    if (/hash|good/.test(series)) assert.match(line ?? '', / [1-9]$/, series);
+    if (/hash|success/.test(series)) assert.match(line ?? '', / [1-9]$/, series);
     else assert.equal(line, `${series} ${value}`);
   }
   assert.doesNotMatch(text, /alice|127\.0\.0\.1|secret/);
@@ -110,7 +106,7 @@ trial('health: it says so to whoever asks, however often, and is not ready while
   const ended = app.close();
   const [live, ready] = [await ask('/health/live'), await ask('/health/ready')];
   assert.deepEqual([live.status, live.text], [200, '{"status":"ok"}\n']);
-  assert.deepEqual([ready.status, ready.text], [503, '{"status":"unready","reason":"the service is ending"}\n']);
+  assert.deepEqual([ready.status, ready.text], [503, '{"status":"unready","reason":"the service is stopping"}\n']);
   assert.equal((await ask('/user/alice')).status, 401, 'whoever asks all the same is served');
   await ended;
   await assert.rejects(ask('/health/live'), /ECONNREFUSED|ECONNRESET|socket hang up/);
@@ -234,11 +230,11 @@ trial('systemd: without a socket nothing is run, and another process\'s watchdog
   const reports: string[] = [];
   const report = (line: string): void => void reports.push(line);
   // There is no such program on this path: if it were run, that would be reported.
-  const alone = new SystemdNotifier({ env: { PATH: '/nowhere', WATCHDOG_USEC: '1000' }, report });
+  const alone = new SystemdNotifier({ PATH: '/nowhere' }, report);
   alone.ready('x');
   await alone.stopping();
   assert.deepEqual(reports, []);
-  const other = new SystemdNotifier({ env: { PATH: '/nowhere', NOTIFY_SOCKET: '/nowhere/s', WATCHDOG_USEC: '1000', WATCHDOG_PID: '1' }, report });
+  const other = new SystemdNotifier({ PATH: '/nowhere', NOTIFY_SOCKET: '/nowhere/s', WATCHDOG_USEC: '1000', WATCHDOG_PID: '1' }, report);
   other.ready('x');
   await until(() => reports.length === 1, 'a failure is told, once');
   await other.stopping();

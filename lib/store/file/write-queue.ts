@@ -18,12 +18,10 @@ const troubleMs = 10_000;
 
 /** Receives what happens in the store, for metrics. */
 export interface StoreObserver {
-  /** A batch is durable. */
-  committed(changes: number, bytes: number, syncMs: number): void;
-  /** The lock was acquired, after so long. */
-  locked(waitMs: number): void;
-  /** The lock was released, since another process waits. */
-  handedOver(): void;
+  /** A batch is durable. @param ms the time of fdatasync. */
+  onSync(ms: number): void;
+  /** The lock was acquired. */
+  onLock(waitMs: number): void;
 }
 
 export interface Change {
@@ -89,9 +87,7 @@ export class WriteQueue {
 
   /** Releases the lock if another process waits for it. */
   yieldLock(): void {
-    if (!this.#shared.hasWaiters) return;
-    this.#shared.release();
-    this.#observer?.handedOver();
+    if (this.#shared.hasWaiters) this.#shared.release();
   }
 
   async #work(): Promise<void> {
@@ -123,7 +119,7 @@ export class WriteQueue {
     if (this.#shared.isAcquired) return this.#shared.acquire();
     const from = performance.now();
     const log = await this.#shared.acquire();
-    this.#observer?.locked(performance.now() - from);
+    this.#observer?.onLock(performance.now() - from);
     return log;
   }
 
@@ -165,7 +161,7 @@ export class WriteQueue {
       const bytes = lines.length === 1 ? lines[0]! : Buffer.concat(lines);
       const syncMs = await this.#shared.append(bytes, nextId);
       this.#trouble = undefined;
-      this.#observer?.committed(lines.length, bytes.length, syncMs);
+      this.#observer?.onSync(syncMs);
     }
     for (const answer of answers) answer();
   }
