@@ -241,18 +241,3 @@ trial('systemd: without a socket nothing is run, and another process\'s watchdog
   assert.equal(reports.length, 1, reports.join());
   assert.match(reports[0]!, /^systemd-notify READY=1 .* failed/);
 });
-
-/** As `systemd-analyze security` counts, tenths of 0 (safe) to 10; what is left is named in the unit. */
-const exposureMax = 22;
-
-trial('systemd unit: systemd finds no fault in it, and little that it leaves open', { needs: ['systemd-analyze'] }, (t) => {
-  const path = join(temporaryDirectory(t), 'registrar.service');
-  const unit = readFileSync(join(root, 'lib/deploy/registrar.service'), 'utf8');
-  // `registrar` need not be installed here.
-  writeFileSync(path, unit.replace('ExecStart=registrar serve', `ExecStart=${process.execPath} serve`));
-  // What this machine lacks of other units does not matter.
-  const verified = spawnSync('systemd-analyze', ['verify', '--recursive-errors=no', path], { encoding: 'utf8' });
-  assert.deepEqual([verified.status, verified.stdout, verified.stderr], [0, '', '']);
-  const security = spawnSync('systemd-analyze', ['security', '--offline=yes', `--threshold=${exposureMax}`, path], { encoding: 'utf8' });
-  assert.equal(security.status, 0, security.stdout + security.stderr);
-});
