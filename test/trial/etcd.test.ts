@@ -365,6 +365,41 @@ trial('cluster: a session of one service is valid at the other at once, and ends
   for (const { ask } of [one, two]) assert.equal((await ask('/.well-known/jwks.json')).json.keys[0].kid, revoked.stdout.trim());
 });
 
+trial('cluster: a link of one service works once at another one, and a disabled account is disabled in both at once', { needs: ['etcd'] }, async (t) => {
+  const prefix = newPrefix();
+  const [one, two] = (await open(t, 2, prefix)) as [Service, Service];
+  const admin = bearer(adminToken);
+  const use = async ({ ask }: Service, token: string, word: string): Promise<number> => (
+    (await ask('/password', { method: 'POST', body: { token, password: word } })).status
+  );
+  const issue = ({ ask }: Service, login: string): ReturnType<Ask> => ask(`/user/${login}/password-link`, { method: 'POST', headers: admin });
+  const invited = await issue(one, 'alice');
+  assert.equal(invited.status, 201);
+  assert.equal((await two.ask('/user/alice', { headers: admin })).json.invited, true);
+  assert.equal((await two.ask('/session', { headers: basic('alice', '') })).status, 401);
+  const used = await Promise.all([one, two].map((service) => use(service, invited.json.token, password)));
+  assert.deepEqual(used.toSorted(), [200, 403]);
+  for (const { ask } of [one, two]) assert.equal((await ask('/session', { headers: basic('alice', password) })).status, 200);
+  const reset = await issue(two, 'alice');
+  assert.equal(await use(one, reset.json.token, 'battery staple'), 200);
+  assert.equal((await two.ask('/session', { headers: basic('alice', password) })).status, 401, 'nor by a cached password');
+  const { json: { token } } = await one.ask('/session', { method: 'POST', body: { login: 'alice', password: 'battery staple' } });
+  const unused = await issue(one, 'alice');
+  const command = ['user', 'disable', 'alice', '--etcd', cluster.endpoints.join(','), '--etcd-prefix', prefix];
+  assert.equal((await runCommand(command)).status, 0);
+  for (const { ask } of [one, two]) {
+    assert.equal((await ask('/session', { headers: basic('alice', 'battery staple') })).json.type, 'urn:registrar:disabled');
+    assert.equal((await ask('/session', { headers: bearer(token) })).status, 401);
+  }
+  assert.equal((await issue(two, 'alice')).status, 409);
+  const enabled = await two.ask('/user/alice', { method: 'PATCH', body: { disabled: false }, headers: admin });
+  assert.equal(enabled.status, 200);
+  assert.equal(await use(one, unused.json.token, password), 403, 'enabling does not revive a link');
+  assert.equal((await one.ask('/session', { headers: basic('alice', 'battery staple') })).status, 200);
+  const exported = await runCommand(['export', '--etcd', cluster.endpoints.join(','), '--etcd-prefix', prefix]);
+  assert.match(exported.stdout, /"login":"alice"/);
+});
+
 trial('cluster: while the leader is killed every response is true, and registrations succeed again', { needs: ['etcd'] }, async (t) => {
   const services = await open(t, 2);
   const created = new Set<string>();
