@@ -34,6 +34,9 @@ export class Log {
   #isOpen = false;
   #isClosing = false;
   #hasReader = true;
+  /** The beginning of lines of requests in this second, since 1970. */
+  #stamp = '';
+  #second = Number.NaN;
   #timer: NodeJS.Timeout | undefined;
   #writing: Promise<void> | undefined;
 
@@ -113,14 +116,27 @@ export class Log {
     } while (this.#text.length >= flushLength || (this.#isClosing && this.#text !== ''));
   }
 
-  #requestLine({ id, method, route, status, bytes, isUnauthenticatedMode, client, principal, code }: LoggedRequest, ms: number): string {
-    return this.#line(status < 500 ? 'info' : 'error', 'request', {
-      id, method, route: route?.pattern ?? '-', status, ms: Math.round(ms * 1000) / 1000, bytes,
-      client: isUnauthenticatedMode ? undefined : client.name,
-      who: principal?.kind === 'user' ? principal.by : principal?.kind,
-      user: principal?.kind === 'user' ? principal.id : undefined,
-      error: code,
-    });
+  /** By hand, since JSON.stringify and a Date cost more than the rest. Nothing needs an escape: text is a constant, an address, or a known method. */
+  #requestLine(request: LoggedRequest, ms: number): string {
+    const { id, method, route, status, bytes, isUnauthenticatedMode, client, principal, code } = request;
+    const now = this.#now();
+    const second = Math.floor(now / 1000);
+    if (second !== this.#second) {
+      this.#second = second;
+      this.#stamp = `{"time":"${new Date(second * 1000).toISOString().slice(0, 20)}`;
+    }
+    return this.#stamp + String(now % 1000).padStart(3, '0') + 'Z","level":' +
+      (status < 500 ? '"info","event":"request","id":"' : '"error","event":"request","id":"') + id +
+      '","method":"' + method +
+      '","route":"' + (route === undefined ? '-' : route.pattern) +
+      '","status":' + status +
+      ',"ms":' + Math.round(ms * 1000) / 1000 +
+      ',"bytes":' + bytes +
+      (isUnauthenticatedMode ? '' : ',"client":"' + client.name + '"') +
+      (principal === undefined ? '' : principal.kind === 'user'
+        ? ',"who":"' + principal.by + '","user":' + principal.id
+        : ',"who":"' + principal.kind + '"') +
+      (code === undefined ? '}\n' : ',"error":"' + code + '"}\n');
   }
 
   #line(level: Level, event: string, fields: Readonly<Record<string, string | number | undefined>>): string {

@@ -7,7 +7,7 @@ import { readFileSync, readdirSync } from 'node:fs';
 import { monitorEventLoopDelay } from 'node:perf_hooks';
 import type { LoggedRequest } from '../auth/request-context.ts';
 import { Metrics } from './metrics.ts';
-import type { Counter, Histogram, Labels } from './metrics.ts';
+import type { Counter, Histogram } from './metrics.ts';
 
 /** Upper bounds in seconds. A read takes a twentieth of the first, a hash some 0.1 s; the hash queue is limited to 5 s. */
 const requestSeconds = [0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10];
@@ -29,8 +29,8 @@ export interface Sources {
 
 export class ServiceMetrics {
   readonly #metrics = new Metrics();
-  readonly #counters = new Map<string, Counter>();
-  readonly #durations = new Map<string, Histogram>();
+  readonly #requests = new Map<string, Histogram>();
+  readonly #limits = new Map<string, Counter>();
   readonly #lag = monitorEventLoopDelay({ resolution: 20 });
   readonly #signIns = ['success', 'failure'].map((outcome) => (
     this.#metrics.counter('registrar_sign_ins_total', 'Passwords that were checked, by outcome.', { outcome })
@@ -83,21 +83,10 @@ export class ServiceMetrics {
     else this.count(method === 'HEAD' ? 'HEAD' : route.method, route.pattern, status, ms);
     if (code !== 'rate-limited') return;
     const limit = rateLimits[0]?.policy.name ?? 'unknown';
-    this.#counter(`limit ${limit}`, 'registrar_rate_limited_total', 'Requests rejected by a rate limit.', { limit }).value++;
-  }
-
-  count(method: string, route: string, status: number, ms?: number): void {
-    const labels = { method, route, status: String(status) };
-    this.#counter(`${method} ${route} ${status}`, 'registrar_requests_total', 'Responses; 499 if the client had left.', labels).value++;
-    if (ms === undefined) return;
-    const key = `${method} ${route}`;
-    let seconds = this.#durations.get(key);
-    if (seconds === undefined) {
-      const help = 'Time from the head of a request to its response.';
-      seconds = this.#metrics.histogram('registrar_request_duration_seconds', help, requestSeconds, { method, route });
-      this.#durations.set(key, seconds);
-    }
-    seconds.observe(ms / 1000);
+    const help = 'Requests rejected by a rate limit.';
+    const counter = this.#limits.get(limit) ?? this.#metrics.counter('registrar_rate_limited_total', help, { limit });
+    this.#limits.set(limit, counter);
+    counter.value++;
   }
 
   readonly onSignIn = (isRight: boolean): void => void this.#signIns[isRight ? 0 : 1]!.value++;
@@ -105,11 +94,17 @@ export class ServiceMetrics {
   readonly onSync = (ms: number): void => this.#syncs.observe(ms / 1000);
   readonly onLock = (waitMs: number): void => this.#locks.observe(waitMs / 1000);
 
-  /** The one with that key, made when it is first counted. */
-  #counter(key: string, name: string, help: string, labels: Labels): Counter {
-    const counter = this.#counters.get(key) ?? this.#metrics.counter(name, help, labels);
-    this.#counters.set(key, counter);
-    return counter;
+  /** @param ms from the head of the request to the response; 0 for what was no HTTP request. */
+  count(method: string, route: string, status: number, ms: number): void {
+    const key = `${method} ${route} ${status}`;
+    let seconds = this.#requests.get(key);
+    if (seconds === undefined) {
+      const help = 'Time from the head of a request to its response; status 499 if the client had left.';
+      const labels = { method, route, status: String(status) };
+      seconds = this.#metrics.histogram('registrar_request_duration_seconds', help, requestSeconds, labels);
+      this.#requests.set(key, seconds);
+    }
+    seconds.observe(ms / 1000);
   }
 }
 

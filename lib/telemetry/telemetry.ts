@@ -57,7 +57,7 @@ export class Telemetry {
 
   /** A response to bytes that are no HTTP request. */
   readonly unparsable = (id: string, status: number): void => {
-    this.metrics.count('other', 'none', status);
+    this.metrics.count('other', 'none', status, 0);
     this.log?.event('info', 'unparsable', { id, status });
   };
 

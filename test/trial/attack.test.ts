@@ -32,7 +32,7 @@ trial('smuggling: what nginx passes on is one request to both, and none that ngi
   // All requests that the service has answered, by its own counters.
   const requestNumber = async (): Promise<number> => {
     const { text } = await ask('/metrics', admin);
-    return [...text.matchAll(/^registrar_requests_total\{.*\} (\d+)$/gm)].reduce((sum, [, count]) => sum + Number(count), 0);
+    return [...text.matchAll(/^registrar_request_duration_seconds_count\{.*\} (\d+)$/gm)].reduce((sum, [, count]) => sum + Number(count), 0);
   };
   const before = await requestNumber();
   const sent = proxy.urls.flatMap((front, site) => ambiguousRequests.map(({ bytes }, n) => ({ front, bytes: bytes(hiddenRequest(`hidden${site}-${n}`)) })));

@@ -26,11 +26,11 @@ trial('metrics: promtool finds nothing to complain of, and they say what has hap
   const checked = spawnSync('promtool', ['check', 'metrics'], { input: text, encoding: 'utf8' });
   assert.deepEqual([checked.status, checked.stdout, checked.stderr], [0, '', '']);
   const expected = {
-    'registrar_requests_total{method="POST",route="/user/",status="201"}': '1',
-    'registrar_requests_total{method="POST",route="/user/",status="409"}': '1',
-    'registrar_requests_total{method="GET",route="/user/{login}",status="401"}': '1',
-    'registrar_requests_total{method="HEAD",route="/user/{login}",status="200"}': '1',
-    'registrar_requests_total{method="other",route="none",status="404"}': '1',
+    'registrar_request_duration_seconds_count{method="POST",route="/user/",status="201"}': '1',
+    'registrar_request_duration_seconds_count{method="POST",route="/user/",status="409"}': '1',
+    'registrar_request_duration_seconds_count{method="GET",route="/user/{login}",status="401"}': '1',
+    'registrar_request_duration_seconds_count{method="HEAD",route="/user/{login}",status="200"}': '1',
+    'registrar_request_duration_seconds_count{method="other",route="none",status="404"}': '1',
     'registrar_sign_ins_total{outcome="success"}': '1',
     'registrar_sign_ins_total{outcome="failure"}': '1',
     registrar_users: '1',
