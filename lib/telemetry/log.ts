@@ -116,7 +116,7 @@ export class Log {
     } while (this.#text.length >= flushLength || (this.#isClosing && this.#text !== ''));
   }
 
-  /** By hand, since JSON.stringify and a Date cost more than the rest. Nothing needs an escape: text is a constant, an address, or a known method. */
+  /** By hand: JSON.stringify and a Date cost more than the rest. Nothing needs an escape: texts are constants, addresses, known methods. */
   #requestLine(request: LoggedRequest, ms: number): string {
     const { id, method, route, status, bytes, isUnauthenticatedMode, client, principal, code } = request;
     const now = this.#now();
