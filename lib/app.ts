@@ -16,7 +16,7 @@ import { corsHeaders } from './http/cors.ts';
 import { createHandler } from './http/handler.ts';
 import type { Handler, HandlerOptions } from './http/handler.ts';
 import { Limits } from './auth/limits.ts';
-import { pageRoutes } from './http/page-routes.ts';
+import { notFoundPage, pageRoutes } from './http/page-routes.ts';
 import { apiRoutes } from './http/routes.ts';
 import type { RouteParts } from './http/route.ts';
 import { HttpServer } from './http/server.ts';
@@ -176,7 +176,8 @@ function makeHandler(
   const { unhealthyReason, audit } = telemetry;
   const parts = { registry, ...tokens, authenticator, prefix, unhealthyReason, metrics: () => telemetry.metrics.text(), audit };
   const onEnd: HandlerOptions['onEnd'] = (context) => telemetry.ended(context);
-  return createHandler({ routes, parts, authenticator, rules, hsts: config.hsts && !config.http, report, onEnd });
+  const hsts = config.hsts && !config.http;
+  return createHandler({ routes, parts, authenticator, rules, hsts, notFound: notFoundPage(prefix), report, onEnd });
 }
 
 /** What the signing keys are for: the tokens of sessions, and one-time links. */

@@ -13,6 +13,7 @@ import type { LoggedRequest } from '../auth/request-context.ts';
 import { RegistrarError, systemCode } from '../errors.ts';
 import { parseLogin } from '../user.ts';
 import { hasBody, readBody } from './body.ts';
+import { isNavigation } from './header-values.ts';
 import { asRegistrarError, isPrivate, problem } from './problem.ts';
 import { readQuery } from './query.ts';
 import { checkRequest } from './request-check.ts';
@@ -31,6 +32,8 @@ export interface HandlerOptions {
   readonly hsts: boolean;
   /** One line for the operator's log, and the request's id. */
   readonly report: (line: string, id: string) => void;
+  /** For a browser that navigates to an address that does not exist. */
+  readonly notFound: Reply;
   /** Called after each response. It throws nothing. */
   readonly onEnd?: (request: LoggedRequest) => void;
 }
@@ -113,7 +116,7 @@ async function respond(
 const none = {};
 
 /** The response to what was thrown; undefined if the client has closed the connection. */
-function failure({ report, parts }: HandlerOptions, context: RequestContext, thrown: unknown): Reply | undefined {
+function failure({ report, parts, notFound }: HandlerOptions, context: RequestContext, thrown: unknown): Reply | undefined {
   const { request, response, id } = context;
   const error = asRegistrarError(thrown);
   const isGone = response.destroyed || request.socket.destroyed;
@@ -124,6 +127,7 @@ function failure({ report, parts }: HandlerOptions, context: RequestContext, thr
   if (isGone) return undefined;
   const redirect = error.code === 'unauthenticated' ? signInRedirect(context, parts.prefix) : undefined;
   if (redirect !== undefined) return redirect;
+  if (error.code === 'not-found' && context.route === undefined && isNavigation(request.headers)) return notFound;
   const reply = problem(error, id);
   return error.code === 'unauthenticated' ? { ...reply, headers: { ...reply.headers, 'WWW-Authenticate': challenge(request) } } : reply;
 }

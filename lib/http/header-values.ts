@@ -1,5 +1,6 @@
 /** Reads header values as RFC 9110 writes them; pure. White space is SP and HTAB only: JavaScript's `trim` also removes U+00A0. */
 
+import type { IncomingHttpHeaders } from 'node:http';
 import { trimOws } from '../auth/credentials.ts';
 
 /** A media type or range in lower case, with its parameters in lower case, quotes removed (RFC 9110, 8.3.1); empty ones are ignored. */
@@ -10,6 +11,11 @@ export function readMediaType(text: string): { readonly type: string; readonly p
     return cut < 0 ? [part, ''] : [part.slice(0, cut), part.slice(cut + 1).replace(/^"(.*)"$/, '$1')];
   });
   return { type, parameters: new Map(parameters) };
+}
+
+/** Whether a browser opens a page, by Fetch Metadata, which older browsers do not send. */
+export function isNavigation({ accept = '', 'sec-fetch-mode': mode }: IncomingHttpHeaders): boolean {
+  return mode === undefined ? accept.includes('text/html') : mode === 'navigate';
 }
 
 /**

@@ -36,14 +36,27 @@ export function pageRoutes({ length: { codePointsMin, codePointsMax }, prefix, h
     .replace('data-help=""', () => `data-help="${escape(help)}"`)
     .replace(/data-password-min="\d+"/, `data-password-min="${codePointsMin}"`)
     .replace(/data-password-max="\d+"/, `data-password-max="${codePointsMax}"`);
-  const html = prefix === '' ? text : text.replaceAll(/(href|src)="\//g, `$1="${prefix}/`);
-  const rest = files.map((name) => entry(`/page/${name}`, name.slice(name.lastIndexOf('.') + 1), read(name)));
-  return [...['/', '/sign-in'].map((path) => entry(path, 'html', Buffer.from(html))), ...rest];
+  const html = fileReply('html', below(prefix, text));
+  const rest = files.map((name) => entry(`/page/${name}`, fileReply(name.slice(name.lastIndexOf('.') + 1), read(name))));
+  return [...['/', '/sign-in'].map((path) => entry(path, html)), ...rest];
+}
+
+/** For a browser that navigates to an address that does not exist. */
+export function notFoundPage(prefix: string): Reply {
+  return { ...fileReply('html', below(prefix, read('not-found.html').toString('utf8'))), status: 404 };
+}
+
+function below(prefix: string, html: string): Buffer {
+  return Buffer.from(html.replaceAll(/(href|src)="\//g, `$1="${prefix}/`));
 }
 
 /** A query is ignored: links to a page may carry one. */
-function entry(pattern: string, extension: string, body: Buffer): Route {
-  const reply: Reply = {
+function entry(pattern: string, reply: Reply): Route {
+  return route({ method: 'GET', pattern, action: 'public', query: 'any', handle: () => reply });
+}
+
+function fileReply(extension: string, body: Buffer): Reply {
+  return {
     status: 200,
     headers: {
       'Content-Type': types[extension] ?? 'application/octet-stream',
@@ -54,7 +67,6 @@ function entry(pattern: string, extension: string, body: Buffer): Route {
     },
     body,
   };
-  return route({ method: 'GET', pattern, action: 'public', query: 'any', handle: () => reply });
 }
 
 function escape(text: string): string {

@@ -11,6 +11,7 @@ import { publicUser } from '../user.ts';
 import type { User } from '../user.ts';
 import { isoTime } from '../auth/sessions.ts';
 import type { IssuedToken, Sessions } from '../auth/sessions.ts';
+import { isNavigation } from './header-values.ts';
 import { json, route } from './route.ts';
 import type { Reply, Route } from './route.ts';
 
@@ -142,9 +143,8 @@ function invalidCookie(): RegistrarError {
  * X-Forwarded-Method and X-Forwarded-Uri. The page takes the user back there: it accepts a path of its own origin only.
  */
 export function signInRedirect({ headers, route }: RequestContext, prefix: string): Reply | undefined {
-  const { accept = '', 'sec-fetch-mode': mode, 'x-forwarded-method': method = 'GET', 'x-forwarded-uri': uri } = headers;
-  const isNavigation = mode === undefined ? accept.includes('text/html') : mode === 'navigate';
-  if (route?.action !== 'forward-auth' || !isNavigation || !/^(?:GET|HEAD)$/.test(String(method))) return undefined;
+  const { 'x-forwarded-method': method = 'GET', 'x-forwarded-uri': uri } = headers;
+  if (route?.action !== 'forward-auth' || !isNavigation(headers) || !/^(?:GET|HEAD)$/.test(String(method))) return undefined;
   const to = typeof uri === 'string' && /^\/(?![/\\])[\x21-\x7e]*$/.test(uri) ? `?to=${encodeURIComponent(uri)}` : '';
   return { status: 303, headers: { Location: `${prefix}/sign-in${to}` } };
 }

@@ -225,6 +225,24 @@ test('auth: it names the user, sends browsers that navigate to the page, and pro
   assert.match((await ask('/sign-in?to=%2Fapp')).text, /<html/);
 });
 
+test('an address that does not exist is a page for a browser, and a problem for a program', async (t) => {
+  const { ask } = await open(t);
+  const browsers: Record<string, string>[] = [{ accept: 'text/html,*/*' }, { accept: '*/*', 'sec-fetch-mode': 'navigate' }];
+  for (const headers of browsers) {
+    const { status, text, headers: { 'content-type': type, 'content-security-policy': policy } } = await ask('/nope', { headers });
+    assert.deepEqual([status, type], [404, 'text/html; charset=utf-8']);
+    assert.match(text, /<h2>Page not found<\/h2>.*href="\/accounts\/".*lang="ru"/s);
+    assert.match(String(policy), /default-src 'none'/);
+    assert.doesNotMatch(text, /<script|style=|"\/page/);
+  }
+  const programs: Record<string, string>[] = [{}, { accept: 'application/json' }, { accept: 'text/html', 'sec-fetch-mode': 'cors' }];
+  for (const headers of programs) {
+    assert.equal((await ask('/nope', { headers })).json.type, 'urn:registrar:not-found');
+  }
+  // A user who does not exist is an answer of the API, whoever asks.
+  assert.equal((await ask('/user/nobody', { headers: { ...admin, accept: 'text/html' } })).json.type, 'urn:registrar:not-found');
+});
+
 test('a path of the public URL is in front of every address that a response names', async (t) => {
   const { ask } = await open(t);
   const created = await ask('/user/', { method: 'POST', body: { login: 'bob', password } });

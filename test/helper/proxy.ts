@@ -74,10 +74,10 @@ export interface RunningProxy {
   readonly log: () => string;
 }
 
-/** Prints the site for these flags, and runs the server with it. */
-export async function spawnProxy(t: Context, name: ProxyName, flags: readonly string[]): Promise<RunningProxy> {
+/** Prints the site for these flags, and runs the server with it. @param port of HTTPS; a free one by default. */
+export async function spawnProxy(t: Context, name: ProxyName, flags: readonly string[], port?: number): Promise<RunningProxy> {
   const { directory, certs } = proxyDirectory(t);
-  const [http, tls] = [await freePort(), await freePort()];
+  const [http, tls] = [await freePort(), port ?? await freePort()];
   const listening = ['--listen', `127.0.0.1:${http}`, '--listen-tls', `127.0.0.1:${tls}`, '--public-url', `https://localhost:${tls}`];
   const file = join(directory, `${name}.conf`);
   writeFileSync(file, siteText(name, ['--certs', certs, ...listening, ...flags], directory));
@@ -127,13 +127,15 @@ export interface Behind {
 }
 
 /** A service with an admin token, and the proxy in front of it. */
-export async function behind(t: Context, name: ProxyName, { flags = [], also = [] }: { flags?: readonly string[]; also?: readonly string[] } = {}): Promise<Behind> {
+export async function behind(
+  t: Context, name: ProxyName, { flags = [], also = [], port }: { flags?: readonly string[]; also?: readonly string[]; port?: number | undefined } = {},
+): Promise<Behind> {
   const data = temporaryDirectory(t);
   const { value: token } = await makeAdminToken(data);
   const servicePort = await freePort();
   const own = ['--port', String(servicePort), '--trusted-proxy', '127.0.0.1', ...flags];
   const service = await spawnService(t, { data, args: [...cheap, ...own] });
-  const proxy = await spawnProxy(t, name, ['--data', data, ...own, ...also]);
+  const proxy = await spawnProxy(t, name, ['--data', data, ...own, ...also], port);
   return { service, proxy, data, token, servicePort };
 }
 

@@ -287,7 +287,7 @@ async function serve(t: TestContext, table: Readonly<Record<string, Handle>>): P
     headers: () => undefined,
     authenticate: () => ({ kind: 'anonymous' }) as const,
   };
-  const handler = createHandler({ routes, parts, authenticator, rules: { registration: 'open' }, hsts: false, report: (line) => reports.push(line) });
+  const handler = createHandler({ routes, parts, authenticator, rules: { registration: 'open' }, hsts: false, notFound: { status: 404 }, report: (line) => reports.push(line) });
   const server = http.createServer((request, response) => void handler(request, response, 'none', () => undefined));
   server.listen(0, '127.0.0.1');
   await once(server, 'listening');

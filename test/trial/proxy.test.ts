@@ -2,7 +2,7 @@
 
 import assert from 'node:assert/strict';
 import { execFile } from 'node:child_process';
-import { createPrivateKey, createPublicKey } from 'node:crypto';
+import { createHash, createPrivateKey, createPublicKey } from 'node:crypto';
 import { once } from 'node:events';
 import { readFileSync } from 'node:fs';
 import http from 'node:http';
@@ -16,7 +16,9 @@ import { proxyTrials } from '../helper/proxy-trials.ts';
 import { ask, basic, behind } from '../helper/proxy.ts';
 import type { Behind } from '../helper/proxy.ts';
 import { certificates } from '../helper/service.ts';
+import { freePort } from '../helper/temporary.ts';
 import { trial } from '../helper/trial.ts';
+import { openBrowser } from '../helper/webdriver.ts';
 
 const run = promisify(execFile);
 const password = 'correct horse';
@@ -30,7 +32,7 @@ interface Guarded extends Behind {
 }
 
 /** Another application, which knows its users by what nginx says. */
-async function guarded(t: TestContext, name: 'nginx' | 'caddy', more: readonly string[] = []): Promise<Guarded> {
+async function guarded(t: TestContext, name: 'nginx' | 'caddy', more: readonly string[] = [], proxyPort?: number): Promise<Guarded> {
   let asked = 0;
   const application = http.createServer((request, response) => {
     asked++;
@@ -44,8 +46,13 @@ async function guarded(t: TestContext, name: 'nginx' | 'caddy', more: readonly s
     });
   });
   application.on('upgrade', (request, socket) => {
-    socket.write(`HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: websocket\r\nX-Seen: ${String(request.headers['x-user'])}\r\n\r\n`);
-    socket.on('data', (chunk) => socket.write(chunk));
+    const { 'sec-websocket-key': key = '', 'x-user': user } = request.headers;
+    const accept = createHash('sha1').update(`${key}258EAFA5-E914-47DA-95CA-C5AB0DC85B11`).digest('base64');
+    const fields = ['Connection: Upgrade', 'Upgrade: websocket', `X-Seen: ${String(user)}`, `Sec-WebSocket-Accept: ${accept}`];
+    socket.write(`HTTP/1.1 101 Switching Protocols\r\n${fields.join('\r\n')}\r\n\r\n`);
+    // A browser gets one frame of text with the user's name, a program what it has sent.
+    if (key !== '') socket.write(Buffer.concat([Buffer.from([0x81, String(user).length]), Buffer.from(String(user))]));
+    else socket.on('data', (chunk) => socket.write(chunk));
     socket.on('error', () => undefined);
   });
   application.listen(0, '127.0.0.1');
@@ -55,7 +62,7 @@ async function guarded(t: TestContext, name: 'nginx' | 'caddy', more: readonly s
     application.closeAllConnections();
   });
   const { port } = application.address() as AddressInfo;
-  const all = await behind(t, name, { flags: more, also: ['--auth-for', `http://127.0.0.1:${port}`] });
+  const all = await behind(t, name, { flags: more, also: ['--auth-for', `http://127.0.0.1:${port}`], port: proxyPort });
   return { ...all, application, asked: () => asked };
 }
 
@@ -225,6 +232,38 @@ function guardedTrials(name: 'nginx' | 'caddy'): void {
 
 guardedTrials('nginx');
 guardedTrials('caddy');
+
+for (const [name, path] of [['nginx', ''], ['caddy', ''], ['nginx', '/accounts'], ['caddy', '/accounts']] as const) {
+  const title = `${name} forward authentication: Chromium signs in on the way to an application and returns to it, with the service at "${path}/"`;
+  trial(title, { needs: [name, 'chromium', 'chromedriver'], timeout: 120_000 }, async (t) => {
+    const port = await freePort();
+    const all = await guarded(t, name, path === '' ? [] : ['--public-url', `https://localhost:${port}${path}`], port);
+    const { url } = all.proxy;
+    assert.equal((await ask(url, `${path}/user/`, { method: 'POST', body: { login: 'alice', password } })).status, 201);
+    const browser = await openBrowser(t);
+    const readUser = 'return JSON.parse(document.body.textContent).user';
+    await browser.open(`${url}/app?a=1&b=2`);
+    await browser.wait('location.pathname === arguments[0] && !document.getElementById("sign-in").hidden', `${path}/sign-in`);
+    await browser.run('for (const n of [1, 2, 3]) document.cookie = `other${n}=${"x".repeat(3_000)}; path=/; Secure`');
+    await browser.fill('#sign-in-login', 'alice');
+    await browser.fill('#sign-in-password', password);
+    await browser.click('#sign-in-form button');
+    await browser.wait('location.pathname + location.search === "/app?a=1&b=2"');
+    assert.equal(await browser.run(readUser), 'alice');
+    const sent = await browser.run<string>('return JSON.parse(document.body.textContent).headers.cookie');
+    assert.ok(sent.length > 9_000 && !sent.includes('__Host-registrar'), 'the application gets its own cookies');
+    const upload = 'return fetch("/upload", { method: "POST", body: new Uint8Array(20 << 20) }).then((response) => response.json()).then(({ bytes }) => bytes)';
+    assert.equal(await browser.run(upload), 20 << 20);
+    const socket = 'return new Promise((resolve, reject) => Object.assign(new WebSocket(`wss://${location.host}/ws`), { onmessage: ({ data }) => resolve(data), onerror: reject }))';
+    assert.equal(await browser.run(socket), 'alice');
+    await browser.open(`${url}${path}/sign-in`);
+    await browser.wait('!document.getElementById("account").hidden');
+    await browser.click('#sign-out');
+    await browser.wait('!document.getElementById("sign-in").hidden');
+    await browser.open(`${url}/app`);
+    await browser.wait('location.pathname === arguments[0]', `${path}/sign-in`);
+  });
+}
 
 /** The same session, with a token that was issued when it is half over now. */
 function halfOver(data: string, cookie: string): string {
