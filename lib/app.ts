@@ -95,18 +95,15 @@ export async function openApp(config: Config, { report: tell, onFailed: fail, ou
   const serve: Handler = (request, response, expectation, done) => handler(request, response, expectation, done);
   const server = await HttpServer.listen({ at, certificate, connectionsMax, handler: serve, onUnparsable: telemetry.unparsable, report });
   try {
-    const { metrics } = telemetry;
-    const users = await openUsers(config, {
-      report, onFailed, observer: metrics, onHash: metrics.onHash, ifMissing: 'create', isRehashing: true,
-    });
+    const { metrics: observer } = telemetry;
+    const users = await openUsers(config, { report, onFailed, observer, onHash: observer.onHash, ifMissing: 'create', isRehashing: true });
     const { hasher } = users;
     if (admin.isSet()) await mark();
     telemetry.openAudit({ path: auditPath(config), key: () => readAuditKey(users.secrets), now, report });
     const tokens = await openSessions(config, users, report);
     const isBusy = (): string | undefined => (hasher.isFull ? 'too many passwords are waiting to be hashed' : undefined);
-    const certificateExpires = (): number | undefined => certificate?.expires;
-    const sources = { version, hashQueue: () => hasher, store: users.facts, connections: () => server.connections, certificateExpires };
-    telemetry.start(sources, [users.unhealthyReason, isBusy]);
+    const sources = { version, hashQueue: () => hasher, connections: () => server.connections, certificateExpires: () => certificate?.expires };
+    telemetry.start({ ...sources, store: users.facts }, [users.unhealthyReason, isBusy]);
     handler = makeHandler(config, users, tokens, admin, report, telemetry);
     const [{ url }, { where }] = [server, users];
     const page = config.publicUrl === undefined && socket !== undefined ? undefined : `${config.publicUrl ?? url}/`;
@@ -118,10 +115,7 @@ export async function openApp(config: Config, { report: tell, onFailed: fail, ou
     };
     const certificates = certificate && watchCertificate({ directory: config.certs, now, report, current: certificate, apply });
     return {
-      url,
-      page,
-      where,
-      mode,
+      url, page, where, mode,
       reload: () => certificates?.reload(),
       close: async () => {
         certificates?.close();
@@ -144,12 +138,7 @@ export async function openApp(config: Config, { report: tell, onFailed: fail, ou
 type Tokens = Pick<RouteParts, 'sessions' | 'links'>;
 
 function makeHandler(
-  config: Config,
-  { registry }: OpenedUsers,
-  tokens: Tokens,
-  admin: AdminToken,
-  report: HandlerOptions['report'],
-  telemetry: Telemetry,
+  config: Config, { registry }: OpenedUsers, tokens: Tokens, admin: AdminToken, report: HandlerOptions['report'], telemetry: Telemetry,
 ): Handler {
   const address = config.publicUrl === undefined ? undefined : new URL(config.publicUrl);
   const authenticator = new Authenticator({
@@ -195,6 +184,4 @@ async function openSessions(config: Config, { registry, secrets, close }: Opened
 }
 
 /** From a clock that never goes back. */
-function milliseconds(): number {
-  return performance.now();
-}
+const milliseconds = (): number => performance.now();

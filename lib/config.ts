@@ -158,15 +158,12 @@ export const flags = {
 
 export type Config = ConfigOf<typeof flags> & { readonly [Name in keyof typeof fixed]: number };
 
-/** For a command line that names no files. */
-const noFiles: Files = { variables: () => ({}), secret: () => '' };
-
 /** Throws `usage`, with one line that says what to change. */
 export function parseCommandLine(
   command: CommandName,
   args: readonly string[],
   environment: Environment,
-  files = noFiles,
+  files: Files = { variables: () => ({}), secret: () => '' },
 ): CommandLine<Config> {
   const line = readCommandLine(flags, command, args, environment, files);
   const { etcdCert, etcdKey, etcdUser, etcdPassword, proxyCert, proxyKey } = line.config;

@@ -14,7 +14,7 @@ import { publicUser } from './user.ts';
 import type { User } from './user.ts';
 
 export { RegistrarError };
-export type { ErrorCode, FieldError, User };
+export type { ErrorCode, FieldError, Registrar, User };
 
 export interface RegistrarOptions {
   /** The directory of the users file. Both are created if they do not exist. */
@@ -44,28 +44,6 @@ export interface NewPassword {
   readonly current?: string;
 }
 
-/**
- * A call that fails rejects with a RegistrarError, whose `code` names the reason. Besides the codes below, any call may reject
- * with `busy`, `corrupt` or `unavailable`, one that hashes with `overloaded`, and one that writes with `storage-full` (nothing
- * was changed) or `outcome-unknown`. A write that has resolved is on the disk.
- */
-export interface Registrar {
-  /** Rejects with `invalid`, whose `fields` name each broken rule, with `taken`, or with `key-reused`. */
-  register(user: NewUser): Promise<User>;
-  /** Undefined if there is no such user. The login is normalised: `Alice` finds `alice`. */
-  find(login: string): Promise<User | undefined>;
-  /** The user if the password is right. An unknown login and a wrong password both resolve with undefined, after the same work. */
-  verify(login: string, password: string): Promise<User | undefined>;
-  /** Ends every session of the user. Rejects with `invalid`, `not-found`, `wrong-password` or `conflict`. */
-  changePassword(login: string, change: NewPassword): Promise<User>;
-  /** Rejects with `not-found` or `conflict`. */
-  remove(login: string): Promise<void>;
-  /** All users in the order of registration, with a bounded part of the file in memory. */
-  list(): AsyncIterable<User>;
-  /** Finishes pending calls and releases the file. Every later call is rejected. */
-  close(): Promise<void>;
-}
-
 /** Rejects with `usage`, `cannot-start`, `corrupt` or `busy`. */
 export async function createRegistrar(options: RegistrarOptions): Promise<Registrar> {
   const { data, kdf, passwordMin, report = () => undefined, onFailed } = options;
@@ -78,10 +56,15 @@ export async function createRegistrar(options: RegistrarOptions): Promise<Regist
     kdf: read(flags.kdf, 'kdf', kdf ?? flags.kdf.default),
     passwordMin: read(flags['password-min'], 'passwordMin', passwordMin ?? config.passwordMin),
   };
-  return new LocalRegistrar(await openUsers({ ...config, ...own }, { report, onFailed, ifMissing: 'create', isRehashing: true }));
+  return new Registrar(await openUsers({ ...config, ...own }, { report, onFailed, ifMissing: 'create', isRehashing: true }));
 }
 
-class LocalRegistrar implements Registrar {
+/**
+ * A call that fails rejects with a RegistrarError, whose `code` names the reason. Besides the codes below, any call may reject
+ * with `busy`, `corrupt` or `unavailable`, one that hashes with `overloaded`, and one that writes with `storage-full` (nothing
+ * was changed) or `outcome-unknown`. A write that has resolved is on the disk.
+ */
+class Registrar {
   readonly #open: OpenedUsers;
   #closing: Promise<void> | undefined;
 
@@ -89,28 +72,34 @@ class LocalRegistrar implements Registrar {
     this.#open = open;
   }
 
+  /** Rejects with `invalid`, whose `fields` name each broken rule, with `taken`, or with `key-reused`. */
   async register({ login, password, isReservedAllowed, key }: NewUser): Promise<User> {
     return publicUser(await this.#registry().register({ login, password, isReservedAllowed, key }));
   }
 
+  /** Undefined if there is no such user. The login is normalised: `Alice` finds `alice`. */
   async find(login: string): Promise<User | undefined> {
     const view = await this.#registry().findPublic(login);
     return view === undefined ? undefined : parse(view.json);
   }
 
+  /** The user if the password is right. An unknown login and a wrong password both resolve with undefined, after the same work. */
   async verify(login: string, password: string): Promise<User | undefined> {
     const user = await this.#registry().verify(login, password);
     return user === undefined ? undefined : publicUser(user);
   }
 
+  /** Ends every session of the user. Rejects with `invalid`, `not-found`, `wrong-password` or `conflict`. */
   async changePassword(login: string, { password, current }: NewPassword): Promise<User> {
     return publicUser(await this.#registry().changePassword(login, { password, current }));
   }
 
+  /** Rejects with `not-found` or `conflict`. */
   async remove(login: string): Promise<void> {
     await this.#registry().remove(login);
   }
 
+  /** All users in the order of registration, with a bounded part of the file in memory. */
   async *list(): AsyncGenerator<User, void, undefined> {
     for (let after: string | undefined; ; ) {
       const { bytes, next } = await this.#registry().ndjsonPage(after);
@@ -120,6 +109,7 @@ class LocalRegistrar implements Registrar {
     }
   }
 
+  /** Finishes pending calls and releases the file. Every later call is rejected. */
   close(): Promise<void> {
     this.#closing ??= this.#open.close();
     return this.#closing;

@@ -66,21 +66,14 @@ export interface OpenedUsers extends OpenedStore {
   close(): Promise<void>;
 }
 
-export function now(): Date {
-  return new Date();
-}
+export const now = (): Date => new Date();
 
 /** Rejects with `cannot-start`, `corrupt` or `busy`; with `cannot-start` also where there are no users and none may be created. */
 export async function openUsers(config: Config, options: OpenOptions): Promise<OpenedUsers> {
   const opened = await openStore(config, options);
-  const hasher = new Hasher({
-    kdf: config.kdf,
-    workers: availableParallelism(),
-    waitMsMax: config.hashWaitMsMax,
-    queueMax: config.hashQueueMax,
-    isRehashing: options.isRehashing,
-    onHash: options.onHash,
-  });
+  const { kdf, hashWaitMsMax: waitMsMax, hashQueueMax: queueMax } = config;
+  const { isRehashing, onHash } = options;
+  const hasher = new Hasher({ kdf, workers: availableParallelism(), waitMsMax, queueMax, isRehashing, onHash });
   const policy = openPolicy(config);
   return {
     ...opened,
@@ -117,19 +110,16 @@ async function openReadOnly({ data }: Config, report: OpenOptions['report']): Pr
   const problem = openToOthers(where);
   if (problem !== undefined) report(`WARNING: ${problem}`);
   const store = await ReadOnlyUserStore.open(nodeFileSystem, where);
-  const secrets = new SecretFiles(resolve(data));
-  return { store, where, secrets, facts: () => ({ users: store.size }), unhealthyReason: () => undefined, isUsable: () => true };
+  return { ...healthy, store, where, secrets: new SecretFiles(resolve(data)) };
 }
 
 function openMemory(): OpenedStore {
-  const secrets: SecretStore = { get: () => undefined, replace: async () => false };
-  const isUsable = (): boolean => true;
-  return { store: new MemoryUserStore(), where: 'memory', secrets, facts: () => ({}), unhealthyReason: () => undefined, isUsable };
+  return { ...healthy, store: new MemoryUserStore(), where: 'memory', secrets: { get: () => undefined, replace: async () => false } };
 }
 
-export function usersFile(data: string): string {
-  return join(resolve(data), 'users.jsonl');
-}
+const healthy = { facts: () => ({}), unhealthyReason: () => undefined, isUsable: () => true };
+
+export const usersFile = (data: string): string => join(resolve(data), 'users.jsonl');
 
 /** Returns the path of the users file. Throws `cannot-start` if there is none. */
 export function requireUsersFile({ data }: Pick<Config, 'data'>): string {
@@ -186,9 +176,8 @@ async function openCluster(config: Config, report: OpenOptions['report']): Promi
   const { etcd: endpoints, etcdPrefix: prefix, etcdUser: user, etcdPassword: password, etcdCa, etcdCert, etcdKey } = config;
   const tls = { ca: readPem('etcd-ca', etcdCa), cert: readPem('etcd-cert', etcdCert), key: readPem('etcd-key', etcdKey) };
   const store = await EtcdUserStore.open({ endpoints, prefix, tls, user, password, log: report });
-  const unhealthyReason = (): string | undefined => store.unhealthyReason;
   const where = `etcd at ${endpoints.join(', ')}`;
-  return { store, where, secrets: store.secrets, facts: () => ({}), unhealthyReason, isUsable: () => true };
+  return { ...healthy, store, where, secrets: store.secrets, unhealthyReason: () => store.unhealthyReason };
 }
 
 function readPem(flag: string, path: string | undefined): Buffer | undefined {

@@ -4,7 +4,7 @@
  */
 
 import { Problem, ask, basic, ifMatch, registrar, userPath } from './api.js';
-import { element, empty, onSend } from './form.js';
+import { element, empty, input, onSend } from './form.js';
 import { t } from './words.js';
 
 /** @typedef {import('./api.js').User} User */
@@ -47,11 +47,7 @@ export async function lookUpSession() {
   }
 }
 
-/**
- * @param {string} login
- * @param {string} password
- * @param {boolean} [keeps] whether the session outlives the browser
- */
+/** @param {string} login @param {string} password @param {boolean} [keeps] whether the session outlives the browser */
 async function signIn(login, password, keeps = false) {
   const { user, expires } = await ask('POST', '/session', { body: { login, password, cookie: keeps ? 'persistent' : 'session' } });
   become({ user, expires });
@@ -79,8 +75,7 @@ async function confirm(login, password, field) {
 export function takeLink(token) {
   linkToken = token;
   const bytes = atob((token.split('.')[0] ?? '').replaceAll('-', '+').replaceAll('_', '/'));
-  const login = element('choose-login');
-  if (login instanceof HTMLInputElement) login.value = new TextDecoder().decode(Uint8Array.from(bytes, (c) => c.charCodeAt(0)));
+  input('choose-login').value = new TextDecoder().decode(Uint8Array.from(bytes, (c) => c.charCodeAt(0)));
 }
 
 /** The path of this origin to which the user returns after signing in; undefined for the page itself. */
@@ -102,8 +97,7 @@ export function wireAccount(go) {
   };
 
   onSend('sign-in-form', async ({ login = '', password = '' }, form) => {
-    const keep = element('keep');
-    await signIn(login, password, keep instanceof HTMLInputElement && keep.checked);
+    await signIn(login, password, input('keep').checked);
     empty(form);
     arrive(t('You are signed in as {login}.', { login: session?.user.login ?? '' }));
   });
@@ -178,11 +172,7 @@ function owner() {
   return session.user;
 }
 
-/**
- * @param {string} login
- * @param {string} current
- * @param {string} password
- */
+/** @param {string} login @param {string} current @param {string} password */
 async function changePassword(login, current, password) {
   try {
     await ask('PATCH', userPath(login) ?? '', { body: { password }, headers: basic(login, current) });

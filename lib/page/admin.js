@@ -4,7 +4,7 @@
  */
 
 import { Problem, ask, bearer, ifMatch, registrar, userPath } from './api.js';
-import { dialog, element, empty, onSend, say, showProblem } from './form.js';
+import { dialog, element, empty, input, onSend, say, showProblem } from './form.js';
 import { t } from './words.js';
 
 /** @typedef {import('./api.js').User} User */
@@ -138,9 +138,8 @@ function action({ login }, text, act, kind = 'plain') {
 async function issueLink({ login }) {
   const { link, token: linkToken, expires } = await ask('POST', `${userPath(login)}/password-link`, { headers: bearer(token) });
   element('link-heading').textContent = t('Link for {login}', { login });
-  const field = element('link');
   const page = `${location.origin}${document.documentElement.dataset.prefix ?? ''}`;
-  if (field instanceof HTMLInputElement) field.value = link ?? `${page}/#password=${linkToken}`;
+  input('link').value = link ?? `${page}/#password=${linkToken}`;
   element('link-expires').replaceChildren(t('Valid until'), ' ', dated(expires));
   dialog('link-dialog').showModal();
 }
@@ -227,8 +226,8 @@ export function wireAdmin(showDate) {
   });
 
   // The loaded page is filtered while the user types; the service is asked for an exact login.
-  element('find-login').addEventListener('input', ({ target }) => {
-    const typed = target instanceof HTMLInputElement ? target.value.trim().toLowerCase() : '';
+  input('find-login').addEventListener('input', () => {
+    const typed = input('find-login').value.trim().toLowerCase();
     for (const line of element('users').querySelectorAll('tr')) {
       line.hidden = !(line.querySelector('th')?.textContent ?? '').includes(typed);
     }
@@ -271,16 +270,11 @@ export function wireAdmin(showDate) {
     dialog('confirm-dialog').close();
   });
   element('link-copy').addEventListener('click', async () => {
-    const field = element('link');
-    if (!(field instanceof HTMLInputElement)) return;
-    field.select();
-    await navigator.clipboard.writeText(field.value).catch(() => document.execCommand('copy'));
+    input('link').select();
+    await navigator.clipboard.writeText(input('link').value).catch(() => document.execCommand('copy'));
     element('spoken').textContent = t('Copied.');
   });
-  dialog('link-dialog').addEventListener('close', () => {
-    const field = element('link');
-    if (field instanceof HTMLInputElement) field.value = '';
-  });
+  dialog('link-dialog').addEventListener('close', () => (input('link').value = ''));
 
   element('list-on').addEventListener('click', () => turn(next === null ? path : [...path, next]));
   element('list-back').addEventListener('click', () => turn(path.length > 1 ? path.slice(0, -1) : path));

@@ -82,10 +82,7 @@ function unreached(error) {
   return new Problem('page:unreachable', 'Registrar cannot be reached. Try again.');
 }
 
-/**
- * @param {number} status
- * @param {number} [retryAfterSeconds]
- */
+/** @param {number} status @param {number} [retryAfterSeconds] */
 function garbled(status, retryAfterSeconds) {
   return new Problem('page:garbled', 'The response did not come from Registrar. Try again.', { status, retryAfterSeconds });
 }
@@ -113,20 +110,13 @@ export function userPath(login) {
   return login === '' || login === '.' || login === '..' ? undefined : `/user/${encodeURIComponent(login)}`;
 }
 
-/**
- * RFC 7617, in UTF-8.
- * @param {string} login
- * @param {string} password
- */
+/** RFC 7617, in UTF-8. @param {string} login @param {string} password */
 export function basic(login, password) {
   const bytes = new TextEncoder().encode(`${login}:${password}`);
   return { Authorization: `Basic ${btoa(Array.from(bytes, (byte) => String.fromCharCode(byte)).join(''))}` };
 }
 
-/**
- * @param {string | undefined} token
- * @returns {Record<string, string>}
- */
+/** @param {string | undefined} token @returns {Record<string, string>} */
 export function bearer(token) {
   return token === undefined ? {} : { Authorization: `Bearer ${token}` };
 }

@@ -24,9 +24,9 @@ export function dialog(id) {
 }
 
 /** @param {string} id */
-function formOf(id) {
+export function input(id) {
   const found = element(id);
-  if (!(found instanceof HTMLFormElement)) throw new Error(`#${id} is no form`);
+  if (!(found instanceof HTMLInputElement)) throw new Error(`#${id} is no input`);
   return found;
 }
 
@@ -55,10 +55,7 @@ export function say(text, takesFocus = false) {
   status.scrollIntoView({ block: 'nearest' });
 }
 
-/**
- * @param {HTMLElement} place
- * @param {unknown} error
- */
+/** @param {HTMLElement} place @param {unknown} error */
 export function showProblem(place, error) {
   if (!(error instanceof Problem)) throw error;
   place.textContent = error.type.startsWith('page:') ? t(error.message) : translated(error.message, error.type);
@@ -70,7 +67,8 @@ export function showProblem(place, error) {
  * @param {(values: Record<string, string>, form: HTMLFormElement) => Promise<void>} act
  */
 export function onSend(id, act) {
-  const form = formOf(id);
+  const form = element(id);
+  if (!(form instanceof HTMLFormElement)) throw new Error(`#${id} is no form`);
   form.addEventListener('submit', async (event) => {
     event.preventDefault();
     const button = buttonOf(form);
@@ -97,10 +95,7 @@ export function onSend(id, act) {
   });
 }
 
-/**
- * Empties a form whose work is done: no password stays in the page.
- * @param {HTMLFormElement} form
- */
+/** Empties a form whose work is done: no password stays in the page. @param {HTMLFormElement} form */
 export function empty(form) {
   form.reset();
   clearProblems(form);
@@ -108,10 +103,7 @@ export function empty(form) {
   cover(form);
 }
 
-/**
- * A password that was shown is sent as a password: the browser would remember it as text.
- * @param {HTMLFormElement} form
- */
+/** A password that was shown is sent as a password: the browser would remember it as text. @param {HTMLFormElement} form */
 function cover(form) {
   for (const box of form.querySelectorAll('input')) {
     if (box.dataset.shows === undefined) continue;
@@ -141,20 +133,13 @@ function hold(button, text) {
   return label;
 }
 
-/**
- * @param {HTMLButtonElement} button
- * @param {string} label
- */
+/** @param {HTMLButtonElement} button @param {string} label */
 function release(button, label) {
   button.removeAttribute('aria-disabled');
   button.textContent = label;
 }
 
-/**
- * @param {HTMLButtonElement} button
- * @param {string} label
- * @param {number} seconds
- */
+/** @param {HTMLButtonElement} button @param {string} label @param {number} seconds */
 function countDown(button, label, seconds) {
   const end = performance.now() + seconds * 1000;
   const tick = () => {
@@ -173,10 +158,7 @@ function countDown(button, label, seconds) {
   tick();
 }
 
-/**
- * @param {HTMLFormElement} form
- * @param {unknown} error
- */
+/** @param {HTMLFormElement} form @param {unknown} error */
 function showInForm(form, error) {
   const place = form.querySelector('.problem');
   if (!(place instanceof HTMLElement)) throw error;
@@ -206,10 +188,7 @@ function fieldsOf({ fields, type, message }) {
   return fields.length === 0 && type === 'urn:registrar:taken' ? [{ detail: message, pointer: '#/login' }] : fields;
 }
 
-/**
- * @param {HTMLInputElement} input
- * @param {string} text
- */
+/** @param {HTMLInputElement} input @param {string} text */
 function showFieldProblem(input, text) {
   const id = `${input.id}-error`;
   let place = document.getElementById(id);
@@ -269,17 +248,10 @@ export function watchInputs(bounds) {
 
 /** @param {HTMLInputElement} box */
 function show(box) {
-  for (const id of (box.dataset.shows ?? '').split(' ')) {
-    const input = element(id);
-    if (input instanceof HTMLInputElement) input.type = box.checked ? 'text' : 'password';
-  }
+  for (const id of (box.dataset.shows ?? '').split(' ')) input(id).type = box.checked ? 'text' : 'password';
 }
 
-/**
- * Code points, as the service counts them.
- * @param {string} typed
- * @param {{ readonly min: number }} bounds
- */
+/** Code points, as the service counts them. @param {string} typed @param {{ readonly min: number }} bounds */
 function lengthNote(typed, { min }) {
   const length = [...typed.replace(/\p{Zs}/gu, ' ').normalize('NFC')].length;
   if (length === 0) return '';

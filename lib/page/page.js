@@ -31,10 +31,7 @@ let hasLink = false;
 /** @type {string | undefined} */
 let shown;
 
-/**
- * @param {string} date
- * @param {Intl.DateTimeFormat} [format]
- */
+/** @param {string} date @param {Intl.DateTimeFormat} [format] */
 function dated(date, format = dates) {
   const time = document.createElement('time');
   time.dateTime = date;
@@ -42,10 +39,7 @@ function dated(date, format = dates) {
   return time;
 }
 
-/**
- * @param {string} view
- * @param {string} [status]
- */
+/** @param {string} view @param {string} [status] */
 function go(view, status = '') {
   arriving = status;
   hasLink = false;

@@ -108,10 +108,7 @@ export const russian = {
     'Неизвестно, изменён ли пароль. Если старый не подходит, попробуйте новый.',
 };
 
-/**
- * By the last part of the type of a problem.
- * @type {Readonly<Record<string, string>>}
- */
+/** By the last part of the type of a problem. @type {Readonly<Record<string, string>>} */
 export const russianTypes = {
   'malformed': 'Запрос не удалось прочитать.',
   'invalid': 'Значение нарушает правило.',
@@ -163,10 +160,7 @@ export function chooseLanguage(languages) {
   return language;
 }
 
-/**
- * @param {string} english
- * @param {Readonly<Record<string, unknown>>} [values] for the names in braces
- */
+/** @param {string} english @param {Readonly<Record<string, unknown>>} [values] for the names in braces */
 export function t(english, values = {}) {
   const text = language === 'ru' ? (russian[english] ?? english) : english;
   return text.replace(/\{(\w+)\}/g, (whole, name) => String(values[name] ?? whole));
