@@ -97,13 +97,13 @@ export async function openApp(config: Config, { report: tell, onFailed: fail, ou
   try {
     const { metrics: observer } = telemetry;
     const users = await openUsers(config, { report, onFailed, observer, onHash: observer.onHash, ifMissing: 'create', isRehashing: true });
-    const { hasher } = users;
+    const { hasher, facts: store, unhealthyReason } = users;
     if (admin.isSet()) await mark();
     telemetry.openAudit({ path: auditPath(config), key: () => readAuditKey(users.secrets), now, report });
     const tokens = await openSessions(config, users, report);
     const isBusy = (): string | undefined => (hasher.isFull ? 'too many passwords are waiting to be hashed' : undefined);
-    const sources = { version, hashQueue: () => hasher, connections: () => server.connections, certificateExpires: () => certificate?.expires };
-    telemetry.start({ ...sources, store: users.facts }, [users.unhealthyReason, isBusy]);
+    const sources = { version, store, hashQueue: () => hasher, connections: () => server.connections };
+    telemetry.start({ ...sources, certificateExpires: () => certificate?.expires }, [unhealthyReason, isBusy]);
     handler = makeHandler(config, users, tokens, admin, report, telemetry);
     const [{ url }, { where }] = [server, users];
     const page = config.publicUrl === undefined && socket !== undefined ? undefined : `${config.publicUrl ?? url}/`;
