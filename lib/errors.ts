@@ -16,7 +16,7 @@ export type ErrorCode =
   | 'invalid-link' //           the token of a password link is forged, used, void or expired
   | 'not-found'
   | 'method-not-allowed'
-  | 'taken' //                  the login belongs to somebody
+  | 'taken' //                  the login belongs to another user
   | 'conflict' //               the user changed between the look and the write
   | 'precondition-failed' //    If-Match or If-None-Match is false
   | 'key-reused' //             this Idempotency-Key came before with another password

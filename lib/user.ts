@@ -9,7 +9,7 @@
 
 import { acceptedScript, disallowed, rightToLeft, writingSystems } from './login-characters.ts';
 
-/** What anybody allowed to see the user may see, in the order in which it is written. */
+/** The public fields, in the order in which they are written. */
 export interface User {
   /** Unique for ever: never given to a second user, also not after a removal. */
   readonly id: number;

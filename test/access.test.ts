@@ -166,10 +166,10 @@ const bearer = (token: string): Record<string, string> => ({ authorization: `Bea
 const cookie = (token: string): Record<string, string> => ({ cookie: `__Host-registrar=${token}` });
 const encode = (value: unknown): string => Buffer.from(typeof value === 'string' ? value : JSON.stringify(value)).toString('base64url');
 
-/** What somebody is to the table; `bad` is whoever shows something that proves nothing. */
+/** The principal in the table; `bad` has credentials that are not valid. */
 type Kind = 'nobody' | 'bad' | 'admin' | 'metrics' | 'other' | 'other by cookie' | 'owner by basic' | 'owner by bearer' | 'owner by cookie';
 
-/** Who is refused, and how, for a user who is alice; whoever is not named is let through. */
+/** Which principals are rejected, and how, where the user is alice. Others are permitted. */
 const refusals: Readonly<Record<Action, Partial<Record<Kind, 401 | 403>>>> = {
   public: {},
   'open-session': {},
@@ -202,7 +202,7 @@ async function tokensOf(ask: Ask, login: string): Promise<[bearer: string, cooki
   return [json.token, /^__Host-registrar=([^;]+)/.exec(String(headers['set-cookie']))![1]!];
 }
 
-/** Tokens that somebody has made, or made out of a good one. */
+/** Forged tokens, some of them made from a valid one. */
 function forgeries(data: string, good: string, jwk: Record<string, string>): Readonly<Record<string, string>> {
   const { keys: [record] } = JSON.parse(readFileSync(join(data, 'signing-keys.json'), 'utf8'));
   const [head = '', payload = '', signature = ''] = good.split('.');
@@ -237,7 +237,7 @@ function forgeries(data: string, good: string, jwk: Record<string, string>): Rea
     'of an earlier version': signToken(own, { ...claims, version: claims.version + 1 }),
     'of another id': signToken(own, { ...claims, sub: '999' }),
     'of another login': signToken(own, { ...claims, preferred_username: 'bob' }),
-    'of somebody else\'s key': signToken({ ...own, privateKey: stranger.privateKey }, claims),
+    'of a foreign key': signToken({ ...own, privateKey: stranger.privateKey }, claims),
     'of a key that is not ours': signToken({ kid: 'unknown', ...stranger }, claims),
     'with another kid': withHeader({ kid: 'unknown' }),
     'with a path for a kid': withHeader({ kid: '../../../../dev/null' }),
@@ -265,7 +265,7 @@ function forgeries(data: string, good: string, jwk: Record<string, string>): Rea
   };
 }
 
-async function everybody(t: TestContext, registration: 'open' | 'admin') {
+async function openPrincipals(t: TestContext, registration: 'open' | 'admin') {
   const args = [...cheap, '--limits', 'off', '--public-url', issuer, '--registration', registration];
   const service = await openService(t, args, { REGISTRAR_ADMIN_TOKEN: adminToken, REGISTRAR_METRICS_TOKEN: metricsToken });
   const { ask, data } = service;
@@ -307,8 +307,8 @@ const served = [...apiRoutes, ...pageRoutes({ length: { codePointsMin: 8, codePo
   [{ method, pattern, action }, ...(method === 'GET' ? [{ method: 'HEAD', pattern, action }] : [])]);
 
 for (const registration of ['open', 'admin'] as const) {
-  test(`principals: every route refuses whoever may not, registration ${registration}`, async (t) => {
-    const { ask, data, principals } = await everybody(t, registration);
+  test(`principals: every route rejects each principal without the right, registration ${registration}`, async (t) => {
+    const { ask, data, principals } = await openPrincipals(t, registration);
     const findings: string[] = [];
     let asked = 0;
     const before = readUsersFile(data).length;
@@ -326,7 +326,7 @@ for (const registration of ['open', 'admin'] as const) {
         asked++;
         const body = ['GET', 'HEAD', 'DELETE'].includes(method) ? {} : { body: { login: 'mallory', password: 'battery staple', current: password } };
         const answer = await ask(path, { method, headers, ...body });
-        // A cookie that holds no session is shown where cookies count, and nobody's elsewhere: both are 401.
+        // A cookie without a session is invalid where cookies count, and ignored elsewhere: both are 401.
         if (answer.status !== status) findings.push(`${method} ${path} by ${name}: ${answer.status}`);
         if (status === 401 && !/^Basic realm=.*, Bearer realm=/.test(String(answer.headers['www-authenticate']))) findings.push(`${method} ${path} by ${name}: no challenge`);
         if (method === 'HEAD' ? answer.text !== '' : !/^urn:registrar:(?:unauthenticated|forbidden)$/.test(String(answer.json?.type))) findings.push(`${method} ${path} by ${name}: ${answer.text}`);
@@ -338,9 +338,9 @@ for (const registration of ['open', 'admin'] as const) {
   });
 }
 
-test('principals: every route lets through whoever may', async (t) => {
+test('principals: every route permits each principal with the right', async (t) => {
   const kinds: Kind[] = ['nobody', 'admin', 'owner by basic', 'owner by bearer', 'owner by cookie', 'other', 'other by cookie'];
-  let world = await everybody(t, 'open');
+  let world = await openPrincipals(t, 'open');
   for (const { method, pattern, action } of served) {
     for (const kind of kinds) {
       if (refusals[action][kind] !== undefined) continue;
@@ -349,7 +349,7 @@ test('principals: every route lets through whoever may', async (t) => {
       const { status } = await world.ask(pattern.replace('{login}', 'alice'), { method, headers, body: '' });
       if (action === 'end-sessions' || action === 'remove') {
         assert.equal(status, 204, `${method} ${pattern} by ${name}`);
-        world = await everybody(t, 'open');
+        world = await openPrincipals(t, 'open');
       }
       assert.ok(![401, 403].includes(status) && status < 500, `${method} ${pattern} by ${name}: ${status}`);
     }

@@ -162,7 +162,7 @@ test('command: what keeps it from starting is one line that says what to do, exi
   }
 });
 
-test('command: it goes on when whoever reads what it prints has gone', async (t) => {
+test('command: it goes on when the reader of its output has closed', async (t) => {
   const { ask, child, data } = await spawnService(t);
   await ask('/user/alice', { method: 'PUT', body: { password: 'correct horse' } });
   const path = join(data, 'users.jsonl');
@@ -224,7 +224,7 @@ test('command: check, compact and repair work while the service runs, and say wh
   assert.equal(damaged.status, 1);
   assert.match(damaged.stdout, /: damaged\n  line 4 \(byte \d+, \d+ bytes\) fails its checksum\. It reads as user 8, "user6"\..*\n$/);
   assert.match(damaged.stderr, /^registrar: Cannot open "[^"]+": line 4 \(byte \d+\) fails its checksum[^\n]+run "registrar repair"\.\n$/);
-  // Without a terminal nobody can be asked.
+  // Without a terminal there is no question.
   const refused = await registrar(['repair', '--data', data]);
   assert.deepEqual([refused.status, readFileSync(file).equals(bytes)], [1, true]);
   assert.match(refused.stderr, /Nothing was changed\. With --yes there is no question\.\n$/);

@@ -61,6 +61,14 @@ const banned: readonly [pattern: RegExp, instead: string, where: RegExp][] = [
   [/@ts-(?:ignore|expect-error|nocheck)/, 'mend the type', /^(?:lib|bin|test)\/(?!tidy)/],
   [/\btest\.only\b|\bonly:\s*true/, 'run all of them', /^test\/(?!tidy)/],
   [/from '(?!node:|\.)/, 'use what Node has', /^(?:lib|bin)\//],
+  // The old vocabulary, as far as a word has no other use.
+  [
+    /\b(?:KdfSet|InClear|Newcomer|LateHasher|StrangeAnswer|reseat|nicest|decoy|dearest|ousted|salvage\w*|unproven|giveBack|handOver|carryOut|isStale)\b/,
+    'use the term of the field', /^(?:lib|bin|test)\/(?!tidy)/,
+  ],
+  [/\b(?:isPlain|isHarmless|isDoubtful|beacons?|set aside|break right|closed mode|open mode)\b/, 'use the term of the field', /^(?:lib|bin|test)\/(?!tidy)/],
+  [/^\s*(?:\/?\*|\/\/|test\(|trial\().*\b(?:some|any|every|no)body\b/i, 'name the user, the client or the process', /^(?:lib|bin|test)\/(?!tidy)/],
+  [/^\s*(?:\/?\*|\/\/|test\(|trial\().*\b(?:whoever|lest)\b/i, 'write it in plain words', /^(?:lib|bin|test)\/(?!tidy)/],
 ];
 
 function files(...directories: string[]): string[] {
@@ -167,7 +175,7 @@ test('tidy: exports have a name that is used elsewhere', () => {
       const isUsed = all.some(([other, text]) => other !== name && new RegExp(`\\b${word}\\b`).test(text));
       // A type may be exported for the signature that it stands in.
       const stands = new RegExp(`[:<|(]\\s*(?:readonly )?${word}\\b|${word}\\)`).test(texts.get(name) ?? '');
-      if (!isUsed && !stands) findings.push(`${name}: nobody uses ${word}`);
+      if (!isUsed && !stands) findings.push(`${name}: no file uses ${word}`);
     }
   }
   assert.deepEqual(findings, []);

@@ -26,11 +26,11 @@ else 1, with the reason. It sends no secret, so the certificate is not verified.
   },
 };
 
-async function ask({ http: isPlain, socket, host, port }: Config): Promise<{ readonly status: number; readonly body: string }> {
+async function ask({ http: isHttp, socket, host, port }: Config): Promise<{ readonly status: number; readonly body: string }> {
   const local = host === '0.0.0.0' ? '127.0.0.1' : host === '::' ? '::1' : host;
   const at = socket === undefined ? { host: local, port } : { socketPath: socket };
   const options = { ...at, path: '/health/ready', headers: { Host: 'localhost' }, signal: AbortSignal.timeout(answerMsMax) };
-  const request = isPlain ? http.get(options) : https.get({ ...options, rejectUnauthorized: false });
+  const request = isHttp ? http.get(options) : https.get({ ...options, rejectUnauthorized: false });
   const [response] = (await once(request, 'response')) as [http.IncomingMessage];
   const chunks: Buffer[] = [];
   for await (const chunk of response) chunks.push(chunk as Buffer);

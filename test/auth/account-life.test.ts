@@ -239,7 +239,7 @@ test('an address that does not exist is a page for a browser, and a problem for 
   for (const headers of programs) {
     assert.equal((await ask('/nope', { headers })).json.type, 'urn:registrar:not-found');
   }
-  // A user who does not exist is an answer of the API, whoever asks.
+  // A user who does not exist is an answer of the API, also to a browser.
   assert.equal((await ask('/user/nobody', { headers: { ...admin, accept: 'text/html' } })).json.type, 'urn:registrar:not-found');
 });
 

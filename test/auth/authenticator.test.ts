@@ -81,7 +81,7 @@ const bearer = (token: string): Record<string, string> => ({ authorization: `Bea
 const cookie = (token: string): Record<string, string> => ({ cookie: `other=1; __Host-registrar=${token}` });
 const admin = bearer(adminToken);
 
-/** In closed mode, with alice. */
+/** In authenticated mode, with alice. */
 async function open(t: TestContext, ...args: string[]): Promise<Service & { ask: Ask }> {
   const service = await openService(t, [...cheap, '--limits', 'off', ...args], { REGISTRAR_ADMIN_TOKEN: adminToken });
   assert.equal((await service.ask('/user/', { method: 'POST', body: { login: 'alice', password } })).status, 201);
@@ -209,7 +209,7 @@ test('session: a change of the password and a removal end the tokens, and a new 
   assert.equal((await ask('/user/alice', { headers: bearer(after) })).status, 401);
 });
 
-test('session: a token alone changes no password and removes nobody', async (t) => {
+test('session: a token alone changes no password and removes no user', async (t) => {
   const { ask } = await open(t);
   const headers = bearer(await signIn(ask));
   const missing = await ask('/user/alice', { method: 'PATCH', body: { password: 'battery staple' }, headers });
@@ -245,7 +245,7 @@ test('session: unknown login and wrong password are answered with the same bytes
   }
 });
 
-test('session: somebody else\'s account is answered the same whether it is there or not', async (t) => {
+test('session: the account of another user gets the same response whether it exists or not', async (t) => {
   const { ask } = await open(t);
   await ask('/user/', { method: 'POST', body: { login: 'bob', password } });
   const token = await signIn(ask, 'bob');

@@ -302,7 +302,7 @@ test('limits: a sign-in waits no longer than its limit, and not for a client tha
   assert.equal(await limits.attempt(request('10.0.1.3'), 'alice', never, right), true);
 });
 
-test('limits: a client that guesses at many logins is stopped, and what was rejected counts for nobody', async () => {
+test('limits: a client that guesses at many logins is stopped, and rejected attempts are not counted', async () => {
   const { limits } = openLimits();
   let login = 0;
   assert.equal(await count(() => limits.attempt(request('192.0.2.1'), `user${login++}`, never, wrong)), 100);

@@ -188,7 +188,7 @@ async function signInsUnderFlood(flags: Flags): Promise<Sides> {
   return { unit: '/s', mark: 0.4, service, baseline: signIns, end: () => close(stage) };
 }
 
-/** In closed mode; the few who ask are hashed in the first turn, which is to warm up. */
+/** In authenticated mode; the few who ask are hashed in the first turn, which is to warm up. */
 async function basic(flags: Flags): Promise<Sides> {
   const env = { REGISTRAR_ADMIN_TOKEN: randomBytes(18).toString('base64url') };
   const stage = await open(flags, flags.users, ['--limits', 'off'], env);
@@ -272,11 +272,11 @@ async function takeOver(flags: Flags): Promise<Sides> {
     connection.close();
     connection = await dial(other);
     for (let n = 0; n < 50; n++) await connection.ask('GET', '/user/?limit=1');
-    const [victim, from] = [readlinkSync(lock), performance.now()];
+    const [deadHolder, from] = [readlinkSync(lock), performance.now()];
     stage.service.child.kill('SIGKILL');
     stage.service = other;
     const figure = await create(from);
-    check(readlinkSync(lock) !== victim, 'take-over: the lock is still that of the process that was killed');
+    check(readlinkSync(lock) !== deadHolder, 'take-over: the lock is still that of the process that was killed');
     return figure;
   };
   return { unit: 'ms', service, baseline: () => create(), end: () => close(stage) };
@@ -305,7 +305,7 @@ const check = (isRight: boolean, what: string): void => void (isRight || failure
 /** Aborted at the end, whatever the end is: no child outlives it. */
 const ending = new AbortController();
 const directories: string[] = [];
-/** The settings of whoever runs this are not those of what is measured. */
+/** The environment of this process is not that of the measured one. */
 const foreign = Object.entries(process.env).filter(([name]) => !name.startsWith('REGISTRAR_'));
 const env = { ...Object.fromEntries(foreign), REGISTRAR_LOG: 'off' };
 const childOptions = { env, maxBuffer: Infinity, signal: ending.signal, killSignal: 'SIGKILL' } as const;
@@ -332,7 +332,7 @@ async function open(flags: Flags, users = 0, kdf: readonly string[] = cheapKdf, 
 }
 
 let linesChecked = 0;
-/** Ends the service and looks whether the file says what was answered: nobody more, nobody less, each change. */
+/** Ends the service and looks whether the file has what was answered: no user more, none less, each change. */
 async function close({ data, done, filled, service }: Stage): Promise<void> {
   await stop(service);
   check(service.child.exitCode === 0, `the service ended with ${service.child.exitCode}, not with 0`);

@@ -33,7 +33,7 @@ create-64 ÷ one client at a time. …-many: among many ÷ among 1,000; pages of
 10 ms between requests, while registrations keep every core hashing ÷ without them. sign-in-flood: POST /session
 under a flood of GETs ÷ without it. basic: GETs by users who send their password with each. open: start to first answer, less an
 empty service's. memory: heapUsed + external after a collection, above the empty service's, for each user. export: NDJSON
-of everybody. start ÷ node:https with the same loader. take-over: kill -9 of the lock's holder to another's commit ÷ a
+of all users. start ÷ node:https with the same loader. take-over: kill -9 of the lock's holder to another's commit ÷ a
 create. etcd-find, etcd-create: 64 clients of a store ÷ the same calls straight to the gateway; etcd-create-2, -3: so many
 services ÷ one. A bar of sixteen cells is the mark. The clients take their part of the cores, from both sides alike. What this
 does not show: a network, a proxy in front, a file larger than memory, another disk.

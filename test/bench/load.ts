@@ -96,7 +96,7 @@ export async function dial({ url }: { readonly url: string }) {
   const socket = connect({ host: hostname, port: Number(port), ALPNProtocols: ['http/1.1'], rejectUnauthorized: false });
   socket.setEncoding('latin1').setNoDelay();
   await once(socket, 'secureConnect');
-  // Whoever waits for an answer learns of it below; nobody waits for that of a server that was killed.
+  // A request in progress fails below; no request waits for a server that was killed.
   socket.on('error', () => undefined);
   const chunks: AsyncIterator<string> = socket[Symbol.asyncIterator]();
   const ask = async (method: Method, path: string, body?: string, headers?: string): Promise<Answer> => {
@@ -145,7 +145,7 @@ export function said({ stdout, stderr }: ChildProcess, pattern: RegExp): Promise
   });
 }
 
-/** Asks for everybody and drops what comes. @returns the bytes of the answer, and how long it took. */
+/** Reads all users and drops them. @returns the bytes of the answer, and how long it took. */
 export async function drainStream({ url }: { readonly url: string }, path: string): Promise<{ bytes: number; lines: number; ms: number }> {
   const { hostname, port } = new URL(url);
   const socket = connect({ host: hostname, port: Number(port), ALPNProtocols: ['http/1.1'], rejectUnauthorized: false });

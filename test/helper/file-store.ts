@@ -25,7 +25,7 @@ export function names(count: number, prefix = 'user'): string[] {
 }
 
 /** The public JSON of every user, from all pages. */
-export async function everybody(store: FileUserStore): Promise<string[]> {
+export async function allUsers(store: FileUserStore): Promise<string[]> {
   const users: string[] = [];
   for (let after: string | undefined, isFirst = true; isFirst || after !== undefined; isFirst = false) {
     const page = await store.page(after, 1000);

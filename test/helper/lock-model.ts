@@ -9,8 +9,8 @@ interface Process {
   /** The name it goes by; 0 when it is dead for good. */
   id: number;
   step: Step;
-  victim: number;
-  /** Which break right it has reached, and its owner. */
+  deadHolder: number;
+  /** Which break lock it has reached, and its owner. */
   right: number;
   owner: number;
   swept: number;
@@ -18,17 +18,17 @@ interface Process {
 }
 
 interface State {
-  /** Whose the lock is; 0 for nobody's. */
+  /** The holder of the lock; 0 for none. */
   lock: number;
-  /** `<victim>.<n>` -> who has that right; `mutex` in the protocol that has one. */
+  /** `<deadHolder>.<n>` -> who has that right; `mutex` in the protocol that has one. */
   rights: Map<string, number>;
   processes: Process[];
   names: number;
 }
 
 /** What a process does on finding the holder dead. */
-type Protocol = 'break right' | 'unlink at once' | 'plain mutex';
-const onDead: Readonly<Record<Protocol, Step>> = { 'break right': 'claim', 'unlink at once': 'blind', 'plain mutex': 'mutex' };
+type Protocol = 'break lock' | 'unlink at once' | 'plain mutex';
+const onDead: Readonly<Record<Protocol, Step>> = { 'break lock': 'claim', 'unlink at once': 'blind', 'plain mutex': 'mutex' };
 
 class Violation extends Error {}
 
@@ -40,8 +40,8 @@ function copy({ lock, rights, processes, names }: State): State {
 function advance(state: State, n: number, protocol: Protocol): void {
   const me = state.processes[n]!;
   const isAlive = (id: number): boolean => state.processes.some((other) => other.id === id);
-  const key = `${me.victim}.${me.right}`;
-  const again = (): void => void Object.assign(me, { step: 'take', victim: 0, right: 0, owner: 0, swept: 0 });
+  const key = `${me.deadHolder}.${me.right}`;
+  const again = (): void => void Object.assign(me, { step: 'take', deadHolder: 0, right: 0, owner: 0, swept: 0 });
   switch (me.step) {
     case 'take':
       if (state.lock === 0) state.lock = me.id;
@@ -49,11 +49,11 @@ function advance(state: State, n: number, protocol: Protocol): void {
       return;
     case 'read':
       if (state.lock === 0) return again();
-      me.victim = state.lock;
+      me.deadHolder = state.lock;
       me.step = 'probe';
       return;
     case 'probe':
-      if (isAlive(me.victim)) return again();
+      if (isAlive(me.deadHolder)) return again();
       me.step = onDead[protocol];
       return;
     case 'claim':
@@ -72,20 +72,20 @@ function advance(state: State, n: number, protocol: Protocol): void {
       me.step = 'claim';
       return;
     case 'check':
-      me.step = state.lock === me.victim ? 'break' : protocol === 'plain mutex' ? 'unlock' : 'sweep';
+      me.step = state.lock === me.deadHolder ? 'break' : protocol === 'plain mutex' ? 'unlock' : 'sweep';
       return;
     case 'break':
-      if (state.lock !== me.victim) throw new Violation(`the lock of ${state.lock} was removed for that of ${me.victim}`);
+      if (state.lock !== me.deadHolder) throw new Violation(`the lock of ${state.lock} was removed for that of ${me.deadHolder}`);
       state.lock = 0;
       me.step = protocol === 'plain mutex' ? 'unlock' : 'sweep';
       return;
     case 'sweep':
-      state.rights.delete(`${me.victim}.${me.swept}`);
+      state.rights.delete(`${me.deadHolder}.${me.swept}`);
       if (me.swept === me.right) return again();
       me.swept++;
       return;
     case 'hold':
-      if (state.lock !== me.id && protocol === 'break right') throw new Violation('the holder lost its lock');
+      if (state.lock !== me.id && protocol === 'break lock') throw new Violation('the holder lost its lock');
       if (state.lock === me.id) state.lock = 0;
       return again();
     case 'blind':
@@ -105,7 +105,7 @@ function advance(state: State, n: number, protocol: Protocol): void {
 function kill(state: State, n: number): void {
   const me = state.processes[n]!;
   const comesBack = me.restarts > 0;
-  Object.assign(me, { step: 'take', victim: 0, right: 0, owner: 0, swept: 0 });
+  Object.assign(me, { step: 'take', deadHolder: 0, right: 0, owner: 0, swept: 0 });
   me.id = comesBack ? state.names++ : 0;
   if (comesBack) me.restarts--;
 }
@@ -121,10 +121,10 @@ function fingerprint({ lock, rights, processes }: State): string {
   };
   const parts = processes.map(({ id, step, restarts }) => `${number(id)}${step}${restarts}`);
   parts.push(String(number(lock)));
-  for (const { victim, right, owner, swept } of processes) parts.push(`${number(victim)},${right},${number(owner)},${swept}`);
+  for (const { deadHolder, right, owner, swept } of processes) parts.push(`${number(deadHolder)},${right},${number(owner)},${swept}`);
   const held = [...rights].map(([key, id]) => {
-    const [victim = '', n = ''] = key.split('.');
-    return `${n === '' ? victim : number(Number(victim))}.${n}=${number(id)}`;
+    const [deadHolder = '', n = ''] = key.split('.');
+    return `${n === '' ? deadHolder : number(Number(deadHolder))}.${n}=${number(id)}`;
   });
   return [...parts, ...held.sort()].join(' ');
 }
@@ -132,7 +132,7 @@ function fingerprint({ lock, rights, processes }: State): string {
 export interface Outcome {
   readonly states: number;
   readonly violation: string | undefined;
-  /** States with a living process from which nobody ever holds the lock, if nobody is killed any more. */
+  /** States with a living process from which no process ever holds the lock, if no further one is killed. */
   readonly stuck: number;
 }
 
@@ -141,7 +141,7 @@ export function explore(protocol: Protocol, processes: number, restarts: number)
   const first: State = {
     lock: 0,
     rights: new Map(),
-    processes: Array.from({ length: processes }, (_, n) => ({ id: n + 1, step: 'take', victim: 0, right: 0, owner: 0, swept: 0, restarts })),
+    processes: Array.from({ length: processes }, (_, n) => ({ id: n + 1, step: 'take', deadHolder: 0, right: 0, owner: 0, swept: 0, restarts })),
     names: processes + 1,
   };
   const numbers = new Map([[fingerprint(first), 0]]);

@@ -42,7 +42,7 @@ export class Fence {
     this.#fd = openSync(path, 'r+');
   }
 
-  /** To be made before anybody takes part. */
+  /** Made before a process joins. */
   static make(path: string): Fence {
     writeFileSync(path, '');
     const fence = new Fence(path);
@@ -68,7 +68,7 @@ export class Fence {
     this.#write({ takes: before.takes + 1, step: 0, isInside: true, ...this.#me });
   }
 
-  /** Nobody has been here since. */
+  /** No process has joined since. */
   step(): void {
     const left = this.#left!;
     const now = this.read();
@@ -105,7 +105,7 @@ export function statOf(pid: number): { state: string; start: string; isExiting: 
 export type LockCommand =
   /** Takes the lock and goes through the fence; the answer is when, in ns of the machine's clock. */
   | { readonly do: 'hold'; readonly waitMsMax: number }
-  /** Resolves when somebody waits for the lock that this one holds. */
+  /** Resolves when another process waits for the lock that this one holds. */
   | { readonly do: 'wanted' }
   | { readonly do: 'release' }
   /** Takes turns until the lock was taken `takes` times by all together; the answer is how often by this one. */

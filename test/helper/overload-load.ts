@@ -13,7 +13,7 @@ export interface OverloadJob {
   /** Requests per second, open loop. */
   readonly rate: number;
   readonly seconds: number;
-  /** Half of them register somebody, half of them sign one of these in, each with the number behind. */
+  /** Half of them register, half of them sign in as one of these, each with the number behind. */
   readonly signIns: { readonly prefix: string; readonly count: number; readonly password: string };
   /** Before the names of those who are registered. */
   readonly prefix: string;

@@ -64,7 +64,7 @@ export function mountNew(kind: FileSystemKind, size: string): Mounted {
       rmSync(image, { force: true });
       rmSync(afterCut, { force: true });
       run('truncate', '-s', size, image);
-      // Without blocks that are root's alone, lest the disk be full for others only.
+      // Without blocks reserved for root: the disk would be full for others only.
       run(`mkfs.${kind}`, '-q', ...(kind === 'ext4' ? ['-m', '0'] : []), image);
     }
     mount();

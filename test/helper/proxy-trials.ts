@@ -171,7 +171,7 @@ export function proxyTrials(name: ProxyName): void {
     assert.ok(performance.now() - from < 30_000);
   });
 
-  trial(`${name}: a client that never finishes its request is shown out, and holds nobody up`, { needs }, async (t) => {
+  trial(`${name}: a client that never finishes its request is disconnected, and delays no other`, { needs }, async (t) => {
     const { proxy, token } = await behind(t, name);
     const socket = tls.connect({ port: Number(new URL(proxy.url).port), host: '127.0.0.1', rejectUnauthorized: false });
     t.after(() => socket.destroy());
@@ -217,7 +217,7 @@ export function proxyTrials(name: ProxyName): void {
     assert.equal(read.status, 200);
   });
 
-  trial(`${name}: read anew under load it fails nobody`, { needs }, async (t) => {
+  trial(`${name}: a reload under load fails no request`, { needs }, async (t) => {
     const { proxy, token } = await behind(t, name);
     const load = startLoad(proxy.url, token);
     await until(() => load.results.length >= 20, 'the load has begun');
@@ -238,7 +238,7 @@ export function proxyTrials(name: ProxyName): void {
     service.child.kill('SIGTERM');
     await service.ended;
     const gap = load.results.length;
-    await until(() => load.results.length >= gap + 20, 'somebody has asked in the gap');
+    await until(() => load.results.length >= gap + 20, 'requests in the gap');
     await spawnService(t, { data, args: [...cheap, '--port', String(servicePort), '--trusted-proxy', '127.0.0.1'] });
     const after = load.results.length;
     await until(() => load.results.slice(after).filter(({ status }) => status < 400).length >= 40, 'it goes on');
@@ -247,7 +247,7 @@ export function proxyTrials(name: ProxyName): void {
     await load.verify();
   });
 
-  trial(`${name}: a service that closes a connection under a second request fails nobody`, { needs }, async (t) => {
+  trial(`${name}: a service that closes a connection under a second request fails no request`, { needs }, async (t) => {
     const stub = await openStub(t, (nth) => nth === 1);
     const proxy = await spawnProxy(t, name, await stubFlags(t, stub));
     // Each of the server's workers has connections of its own.
@@ -341,7 +341,7 @@ function runTrial(name: ProxyName, needs: readonly string[]): void {
       }
     });
     const [data, temporary] = [temporaryDirectory(t), temporaryDirectory(t)];
-    // Apache's workers are somebody else where it is started by root.
+    // Apache's workers are another user if root starts it.
     for (const path of [data, temporary]) chmodSync(path, 0o711);
     const [http, tls] = [await freePort(), await freePort()];
     const flags = ['--data', data, '--certs', certificates(), '--port', '0', '--listen', `127.0.0.1:${http}`, '--listen-tls', `127.0.0.1:${tls}`, ...cheap];
@@ -395,7 +395,7 @@ function startLoad(url: string, token: string): Load {
       results.push(read);
       assert.notEqual(read.status, 404, `${login} is not there`);
       if (n % 2 === 1) continue;
-      // Once it was asked for, and nobody knows what came of it, it may be there or not.
+      // Its outcome is unknown: it may exist or not.
       there.delete(login);
       results.push(await ask(url, `/user/${login}`, { method: 'DELETE', headers }));
     }

@@ -22,7 +22,7 @@ export type { ProxyName };
 
 const programs = { nginx: '/usr/sbin/nginx', apache: '/usr/sbin/apache2', caddy: '/usr/bin/caddy' } as const;
 
-/** Neither server serves as root, so where the tests are root it is somebody else. */
+/** No proxy serves as root: if the tests are root, it is another user. */
 export const proxyUser = process.getuid?.() === 0 ? { uid: 65_534, gid: 65_534 } : undefined;
 
 /** A directory that the proxy's user may use, with the tests' certificate in it. */

@@ -54,7 +54,7 @@ export function judgeAnswer(received: string, method: string): JudgedAnswer | un
   }
   const rest = received.slice(cut + 4);
   const isChunked = headers.get('transfer-encoding') === 'chunked';
-  // Of what the parser could not read nobody knows the method; Node has not written that answer, and gives it no date.
+  // The method of a request that cannot be parsed is unknown; Node has not written that response, and gives it no date.
   const isHead = method === 'HEAD' && headers.has('date');
   const isBare = isHead || status === 204 || status === 304;
   const length = isBare ? 0 : isChunked ? rest.indexOf('0\r\n\r\n') + 5 : Number(headers.get('content-length') ?? NaN);
@@ -66,7 +66,7 @@ export function judgeAnswer(received: string, method: string): JudgedAnswer | un
   finding(isHead || (status === 204 || status === 304) === (!headers.has('content-length') && !isChunked), 'a length where no body is, or none where one is');
   if (isWhole) finding(rest.length === length, `${rest.length - length} bytes behind the answer`);
   finding(headers.get('cache-control') === 'no-store', 'no Cache-Control: no-store');
-  finding(!/pbkdf2|[0-9a-f]{32}\$|node:|\.ts:\d|\/lib\//.test(received), 'it tells what is nobody\'s business');
+  finding(!/pbkdf2|[0-9a-f]{32}\$|node:|\.ts:\d|\/lib\//.test(received), 'it reveals internals');
   if (status >= 400) {
     finding(headers.get('content-type') === 'application/problem+json', 'no problem+json');
     if (!isBare && isWhole) findings.push(...judgeProblem(body, status, headers));
@@ -104,7 +104,7 @@ const host = 'Host: localhost\r\n';
 const get = 'GET /user/ HTTP/1.1\r\n';
 const post = 'POST /user/ HTTP/1.1\r\n';
 
-/** The request that is hidden: it registers somebody, which can be seen afterwards. */
+/** The request that is hidden: it registers a user, which can be seen afterwards. */
 export function hiddenRequest(login: string): string {
   const text = '{"password":"correct horse"}';
   return `PUT /user/${login} HTTP/1.1\r\n${host}Content-Type: application/json\r\nContent-Length: ${text.length}\r\n\r\n${text}`;
@@ -241,7 +241,7 @@ export const ambiguousRequests: readonly AmbiguousRequest[] = [
   { name: 'the preface of HTTP/2', bytes: (hidden) => Buffer.from(`PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n${hidden}`) },
   behind('no version at all', `GET /user/\r\n${host}`),
   { name: 'HTTP/2.0 in the first line', bytes: (hidden) => Buffer.from(`GET /user/ HTTP/2.0\r\n${host}\r\n${hidden}`) },
-  { name: 'a body behind an expectation that nobody meets', status: 417,
+  { name: 'a body behind an expectation that is not met', status: 417,
     bytes: (hidden) => Buffer.from(`${post}${host}Expect: x\r\nContent-Length: ${hidden.length}\r\n\r\n${hidden}`) },
   { name: 'a tunnel', bytes: (hidden) => Buffer.from(`CONNECT localhost:443 HTTP/1.1\r\nHost: localhost:443\r\n\r\n${hidden}`), status: 0 },
 ];

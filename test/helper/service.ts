@@ -53,7 +53,7 @@ export interface Service {
 /** A cheap hash, for tests that are not about hashing. */
 export const cheap = ['--kdf', 'pbkdf2:sha256:1'];
 
-/** Closed mode: for the environment, as REGISTRAR_ADMIN_TOKEN. */
+/** Authenticated mode: for the environment, as REGISTRAR_ADMIN_TOKEN. */
 export const adminToken = 'the-administrators-token-of-these-tests';
 
 /** Runs the service in this process. Of a flag that is there twice the last one counts. */

@@ -158,7 +158,7 @@ test('api: every request of the table gets its answer', async (t) => {
   assert.deepEqual(service.reports.filter((line) => !line.includes('OWASP')), []);
 });
 
-test('api: pages of the list have everybody once, and link to the next', async (t) => {
+test('api: pages of the list have every user once, and link to the next', async (t) => {
   const { ask } = await openService(t);
   for (let n = 0; n < 25; n++) await ask(`/user/user${n}`, send('PUT', { password: horse }));
   const seen: string[] = [];
@@ -174,7 +174,7 @@ test('api: pages of the list have everybody once, and link to the next', async (
   assert.equal((await ask('/user/')).json.users.length, 25);
 });
 
-test('api: everybody as NDJSON, one line each', async (t) => {
+test('api: all users as NDJSON, one line each', async (t) => {
   const { ask } = await openService(t);
   const ndjson = { headers: { Accept: 'application/x-ndjson' } };
   assert.equal((await ask('/user/', ndjson)).text, '');

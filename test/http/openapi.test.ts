@@ -92,7 +92,7 @@ const basic = (login: string, word = password): Record<string, string> => ({ aut
 const bearer = (token: string): Record<string, string> => ({ authorization: `Bearer ${token}` });
 const firstCall = (key: string): string => key.split(' ')[0] ?? '';
 
-test('openapi: every operation answers as it is described, in open mode, with all that a client can do wrong', async (t) => {
+test('openapi: every operation answers as it is described, in unauthenticated mode, with all that a client can do wrong', async (t) => {
   const { ask, data } = await openService(t);
   const key = { 'Idempotency-Key': 'one' };
   const steps: [key: string, path: string, options: AskOptions, status: number][] = [
@@ -191,7 +191,7 @@ test('openapi: every operation answers as it is described, in open mode, with al
   }
 });
 
-test('openapi: every operation answers as it is described, in closed mode, limits included', async (t) => {
+test('openapi: every operation answers as it is described, in authenticated mode, limits included', async (t) => {
   const { ask } = await openService(t, [...cheap, '--registration', 'admin'], { REGISTRAR_ADMIN_TOKEN: adminToken });
   const admin = bearer(adminToken);
   for (const login of ['alice', 'bob']) checkAnswer('POST /user/', await ask('/user', send('POST', { login, password }, admin)));

@@ -112,7 +112,7 @@ test('server: nothing is carried out behind an answer after which the connection
     ['two hosts', `GET /user/ HTTP/1.1\r\n${host}${host}\r\n`, 400],
     ['an unknown expectation', `GET /user/ HTTP/1.1\r\n${host}Expect: foo\r\n\r\n`, 417],
     ['HTTP/1.0 that wants to stay', `GET /user/ HTTP/1.0\r\n${host}Connection: keep-alive\r\n\r\n`, 403],
-    ['a body that nobody reads', `POST /nothing HTTP/1.1\r\n${host}Content-Length: 3\r\n\r\nabc`, 404],
+    ['a body that no route reads', `POST /nothing HTTP/1.1\r\n${host}Content-Length: 3\r\n\r\nabc`, 404],
     ['a wish to close', `GET /user/ HTTP/1.1\r\n${host}Connection: close\r\n\r\n`, 200],
   ];
   for (const [name, request, status] of before) {
@@ -225,7 +225,7 @@ test('server: garbage behind a request that is being answered does not end up in
   assert.equal((await ask('/user/')).status, 200);
 });
 
-test('server: whoever sends too much is told so, however much it is', async (t) => {
+test('server: a request that is too large gets its error, however large it is', async (t) => {
   const { url } = await openService(t);
   for (const length of [20_000, 2_000_000]) {
     const head = `POST /user/ HTTP/1.1\r\n${host}Content-Length: ${length}\r\n\r\n`;
@@ -251,7 +251,7 @@ test('server: it listens on IPv6 too, and says where', async (t) => {
   assert.match(await sendRaw(url, [`OPTIONS * HTTP/1.1\r\n${host}Connection: close\r\n\r\n`]), /^HTTP\/1\.1 204 [^]*\r\nAllow: DELETE, GET, HEAD, OPTIONS, PATCH, POST, PUT\r\n/);
 });
 
-test('server: an address that is not ours, and a host that nobody knows, are told', async () => {
+test('server: an address of another machine and a host that cannot be resolved are named', async () => {
   const options = { certificate: undefined, connectionsMax: 10, handler: async () => undefined, report: () => undefined };
   const cases = [['192.0.2.1', /does not have that address: choose another with --host/], ['nobody.invalid', /the host name cannot be resolved/]] as const;
   for (const [address, pattern] of cases) {
@@ -320,7 +320,7 @@ test('handler: of a defect the client gets an id, and the log all of it, cause b
   }
 });
 
-test('handler: a stream that fails half-way is cut, so that nobody takes it for the whole', async (t) => {
+test('handler: a stream that fails half-way is cut, so that it does not look complete', async (t) => {
   const { url, reports } = await serve(t, {
     '/half': () => ({
       status: 200,
@@ -537,7 +537,7 @@ test('spellings: a login is one user in a body, a path, and by Basic, however it
     }
   }
   assert.equal((await ask('/user/', { headers: admin })).json.users.length, families.length);
-  // And those of two scripts that only look alike are somebody else, or nobody.
+  // Logins of two scripts that look alike are different users, or invalid.
   for (const twin of ['аlice', 'alıce', 'fіn']) {
     const made = await ask('/user/', { method: 'POST', body: { login: twin, password: 'another horse' } });
     assert.notEqual(made.status, 409, twin);
@@ -583,7 +583,7 @@ test('spellings: no path leads around who it is about', async (t) => {
     [`/user/${'a'.repeat(5_000)}`, 403], ['/user/%F0%9F%98%80', 403], ['/user/{login}', 403], ['/user/%7Blogin%7D', 403], ['/user/__proto__', 403], ['/__proto__', 404], ['/..', 404],
   ];
   for (const [path, status] of paths) assert.equal(await asked(path, bob), status, path);
-  // Nobody learns more by them than by the plain path.
+  // They reveal no more than the plain path.
   for (const [path, status] of paths) assert.equal(await asked(path, {}), status === 403 ? 401 : status, path);
   for (const [path] of paths.filter(([path]) => /%0d|%00/.test(path))) assert.ok(await asked(path, admin) < 500, path);
 });

@@ -202,14 +202,14 @@ async function metric({ ask }: Service, series: string): Promise<string | undefi
   return text.split('\n').find((line) => line.startsWith(`${series} `))?.slice(series.length + 1);
 }
 
-test('metrics: in closed mode they are for the admin token only', async (t) => {
+test('metrics: in authenticated mode they are for the admin token only', async (t) => {
   const { ask } = await openService(t, cheap, closed);
   await ask('/user/', { method: 'POST', body: { login: 'alice', password } });
   assert.equal((await ask('/metrics')).status, 401);
   assert.equal((await ask('/metrics', { headers: basic('alice') })).status, 403);
 });
 
-test('metrics: what somebody thinks of makes no new series', async (t) => {
+test('metrics: unknown paths and methods make no new series', async (t) => {
   const service = await openService(t);
   const count = async (): Promise<number> => (await service.ask('/metrics')).text.split('\n').length;
   for (const method of ['GET', 'PROPFIND']) await service.ask('/nowhere', { method });

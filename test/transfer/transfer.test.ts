@@ -166,7 +166,7 @@ test('import: of one login the same user is the one with the same date, and the 
   ];
   await run(text(lines), options);
   assert.deepEqual(outcomes(await run(text(lines), options)), lines.map((_, n) => `${n + 1} unchanged`));
-  // Another date, or another hash without the id, is another user: nobody may be lost as "there already".
+  // Another date, or another hash without the id, is another user: no user may be lost as "there already".
   const others = [
     { ...lines[0]!, registered: other }, { ...lines[0]!, login: 'Alice', password: otherHash }, { ...lines[1]!, registered: other },
     { ...lines[1]!, password: 'battery horse correct' }, { ...lines[3]!, registered: other }, { ...lines[3]!, id: 10, password: otherHash }, { ...lines[4]!, registered: other },

@@ -49,7 +49,7 @@ trial('smuggling: what nginx passes on is one request to both, and none that ngi
   assert.deepEqual(users.filter(({ login }: { login: string }) => !seen.has(login)), []);
 });
 
-trial('smuggling: open mode serves nobody who comes through a stock nginx', { needs: ['nginx'] }, async (t) => {
+trial('smuggling: unauthenticated mode serves no client behind a stock nginx', { needs: ['nginx'] }, async (t) => {
   const { url, ask } = await openService(t);
   await ask('/user/', { method: 'POST', body: { login: 'alice', password: 'correct horse' } });
   const names = [

@@ -363,10 +363,10 @@ trial('command: a data directory that is not writable is refused', { cannot: not
   const certs = join(directory, 'certs');
   copyCertificate(certs);
   spawnSync('chown', ['-R', '65534:65534', certs]);
-  // It becomes nobody when Node has started: Node itself may lie where nobody may not look.
+  // It becomes another user when Node has started: Node itself may lie where that user cannot read.
   const nobody = 'data:text/javascript,process.setgid(65534);process.setuid(65534)';
   const command = [...loader, '--import', nobody, 'bin/registrar.ts', 'serve', '--port', '0', '--data', data, '--certs', certs];
-  // Nobody may not write where coverage is collected either.
+  // That user cannot write where coverage is collected either.
   const env = childEnvironment({ NODE_V8_COVERAGE: '' });
   const result = spawnSync(process.execPath, command, { cwd: root, encoding: 'utf8', timeout: 30_000, env });
   assert.match(result.stderr, /Cannot use the data directory .*: it is not writable \(EACCES\)\n$/);

@@ -105,7 +105,7 @@ class Ledger {
     await Promise.all(Array.from({ length: 8 }, one));
   }
 
-  /** Whoever was stored before the question is there, whoever was refused before it is not. */
+  /** A user stored before the request exists, one refused before it does not. */
   async look({ ask }: RunningService): Promise<void> {
     const [stored, refused] = [[...this.stored], [...this.refused]];
     const list = await ask('/user/', { headers: { Accept: 'application/x-ndjson' } });
@@ -119,7 +119,7 @@ class Ledger {
     }
   }
 
-  /** The file ends with its last durable byte, and holds the stored and nobody else. */
+  /** The file ends with its last durable byte, and holds the stored users only. */
   assertFile({ data, path }: Disk): void {
     const bytes = readFileSync(path);
     assert.equal(decodeDurableOffset(readFileSync(join(`${path}.lock`, 'durable')))?.end, bytes.length);
@@ -194,10 +194,10 @@ for (const [kind, size] of kinds) {
 
   // Few times, each kind has the half of it that is more to the point there: a mark in memory is of this boot.
   let boots = rounds > 1 ? ['the same', 'another'] : kind === 'tmpfs' ? ['the same'] : ['another'];
-  // After a reboot somebody has to settle, which takes the lock: a full xfs refuses the start.
+  // After a reboot a process has to recover, which takes the lock: a full xfs refuses the start.
   if (kind === 'xfs') boots = ['the same'];
   for (const boot of boots) {
-    trial(`disk full on ${kind}: a torn tail from ${boot} boot stays where it is, and is set aside when there is room`, { cannot: () => cannotMount(kind, size) }, async (t) => {
+    trial(`disk full on ${kind}: a torn tail from ${boot} boot stays where it is, and is quarantined when there is room`, { cannot: () => cannotMount(kind, size) }, async (t) => {
       const healed: number[] = [];
       for (let round = 0; round < rounds; round++) {
         const disk = newDisk(t, kind, size);
@@ -266,7 +266,7 @@ const hands: readonly [name: string, act: (data: string) => void, left: readonly
 ];
 
 for (const [name, act, left] of hands) {
-  trial(`underneath: a data directory that is ${name} ends whoever writes with an error, and nothing is written elsewhere`, async (t) => {
+  trial(`underneath: a data directory that is ${name} ends the writer with an error, and nothing is written elsewhere`, async (t) => {
     const above = temporaryDirectory(t);
     const { data, writer, reader } = await pair(t, above);
     const before = readFileSync(join(data, 'users.jsonl'));
@@ -317,7 +317,7 @@ trial('underneath: a service whose directory was replaced takes no lock from tho
   assert.equal((await fresh.ask('/user/dave')).status, 404);
 });
 
-trial('underneath: a second name for the file while services run refuses whoever takes the lock next, and is healed by its removal', async (t) => {
+trial('underneath: a second name for the file while services run refuses the next process that takes the lock, until it is removed', async (t) => {
   const above = temporaryDirectory(t);
   const { data, reader } = await pair(t, above);
   linkSync(join(data, 'users.jsonl'), join(above, 'copy.jsonl'));

@@ -174,7 +174,7 @@ interface Made {
   /** Where each batch begins, and each line. */
   readonly batches: readonly number[];
   readonly lines: readonly number[];
-  /** Everybody, and who of them is not of the last batch or was not touched by it. */
+  /** All users, and those that are not of the last batch and were not changed by it. */
   readonly users: ReadonlyMap<string, StoredUser | undefined>;
   readonly usersBefore: ReadonlyMap<string, StoredUser | undefined>;
 }
@@ -231,13 +231,13 @@ function diskOf(bytes: Buffer, markedEnd: number | undefined): MemoryDisk {
 type Outcome =
   /** Refused, with everything as it was. */
   | { readonly kind: 'refused'; readonly message: string }
-  /** Opened without the last write, or a part of it, which is set aside. */
-  | { readonly kind: 'set aside' }
-  /** Opened, and nobody is other than they were. */
+  /** Opened without the last write, or a part of it, which is quarantined. */
+  | { readonly kind: 'quarantined' }
+  /** Opened, and every user is as before. */
   | { readonly kind: 'harmless' }
-  /** Opened, and somebody is other than they were, with no word about it. */
+  /** Opened, and a user differs without a report. */
   | { readonly kind: 'unnoticed' }
-  /** The same, until somebody writes: that is refused, or brings everybody back. */
+  /** The same, until the next write, which is refused or restores every user. */
   | { readonly kind: 'found later' }
   | { readonly kind: 'wrong'; readonly why: string };
 
@@ -266,7 +266,7 @@ async function open(bytes: Buffer, made: Made, isMarked: boolean): Promise<Outco
         if (!isSame && torn !== undefined && !isEarlier) return { kind: 'wrong', why: `${login} is older than before the last write` };
         isSameForAll &&= isSame;
       }
-      if (torn !== undefined) return { kind: 'set aside' };
+      if (torn !== undefined) return { kind: 'quarantined' };
       if (isSameForAll) return { kind: 'harmless' };
       const told = await store.create(newUser('late')).catch((error: RegistrarError) => error.code);
       if (told === 'corrupt') return { kind: 'found later' };
@@ -391,7 +391,7 @@ const also: Readonly<Record<string, readonly string[]>> = {
   'a byte overwritten': ['came to nothing'],
   'a sector of zeros': ['came to nothing'],
   'cut short': [],
-  // Where a line as long as the last write pushes that behind the mark, all up to the mark is good.
+  // Where a line as long as the last write pushes that behind the durable offset, everything below the offset is good.
   'a line twice': ['came to nothing', 'harmless', 'found later'],
   'a line missing': ['came to nothing'],
   // Lines of one write that say nothing about each other may stand in either order.
@@ -405,15 +405,15 @@ for (const [what, damage] of Object.entries(damages)) {
 
   trial(`damage: ${what}, in what is known to be durable, is refused, and nothing is touched`, async (t) => {
     const { counts, wrong } = await tryDamages(damage, durable, check);
-    t.diagnostic(`${what}, below the mark: ${JSON.stringify(counts)}, SEED=${damageSeed}`);
+    t.diagnostic(`${what}, below the durable offset: ${JSON.stringify(counts)}, SEED=${damageSeed}`);
     assert.deepEqual(wrong, []);
     assert.ok(counts.refused! > damageTrials / 3, JSON.stringify(counts));
     assert.deepEqual(Object.keys(counts).filter((kind) => kind !== 'refused' && !also[what]!.includes(kind)), []);
   });
 
-  // A file that was cut is an older copy of itself: nothing but the mark tells that it was longer.
+  // A file that was cut is an older copy of itself: only the durable offset tells that it was longer.
   if (what === 'cut short') continue;
-  trial(`damage: ${what}, before the last write, is refused without a mark, too`, async (t) => {
+  trial(`damage: ${what}, before the last write, is refused without a durable offset, too`, async (t) => {
     const { counts, wrong } = await tryDamages(damage, beforeLast, check);
     t.diagnostic(`${what}, before the last write, no mark: ${JSON.stringify(counts)}, SEED=${damageSeed}`);
     assert.deepEqual(wrong, []);
@@ -422,13 +422,13 @@ for (const [what, damage] of Object.entries(damages)) {
   });
 }
 
-trial('damage: in the last write, without a mark, it is refused, or set aside if it looks torn', async (t) => {
+trial('damage: in the last write, without a durable offset, it is refused, or quarantined if it looks torn', async (t) => {
   for (const what of strict) {
     const { counts, wrong } = await tryDamages(damages[what]!, inLast);
     t.diagnostic(`${what}, in the last write, no mark: ${JSON.stringify(counts)}, SEED=${damageSeed}`);
     assert.deepEqual(wrong, []);
     // No bit makes a NUL of what stands there, so none looks torn.
-    const kinds = what === 'a bit flipped' ? ['refused'] : ['refused', 'set aside', 'came to nothing'];
+    const kinds = what === 'a bit flipped' ? ['refused'] : ['refused', 'quarantined', 'came to nothing'];
     assert.deepEqual(Object.keys(counts).filter((kind) => !kinds.includes(kind)), []);
   }
 });

@@ -70,7 +70,7 @@ trial(`overload: at ${times} times what can be hashed, that is still done, and t
   // waits, and the flood beside one that does not; a queue that collapses has next to nothing.
   const share = isTrial ? 0.9 : 0.35;
   assert.ok(flood.donePerSecond * seconds + availableParallelism() + 1 >= share * peak.value * seconds, `goodput ${goodput} of the peak`);
-  assert.ok(flood.comings.length === 5, 'whoever comes again when told gets in');
+  assert.ok(flood.comings.length === 5, 'clients that wait for Retry-After get in');
   assert.equal(after.status, 201);
   assert.ok(mbMore < 200, `${mbMore} MB`);
   if (!isTrial) return;
@@ -133,7 +133,7 @@ trial(`stall: ${connections} connections that stall are closed, and others are s
       const [, isSecure, text] = ways[way]!;
       const socket = await open(port, isSecure).catch(() => undefined);
       if (socket === undefined) return;
-      // Whoever does not read learns of nothing: so it is the service's side that is counted.
+      // A client that does not read notices nothing, so the service's side is counted.
       socket.pause();
       if (text !== '') socket.write(text);
       sockets.push(socket);

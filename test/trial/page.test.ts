@@ -128,7 +128,7 @@ trial('page: an account from its making to its end', inBrowser, async (t) => {
   await leavesNothing(browser);
 });
 
-trial('page: the administrator looks at everybody in pages, finds, adds and removes', inBrowser, async (t) => {
+trial('page: the administrator lists users in pages, finds, adds and removes', inBrowser, async (t) => {
   const { browser, service } = await open(t);
   for (let n = 0; n < 25; n++) await service.ask('/user/', { method: 'POST', body: { login: `user${n}`, password }, headers: asAdmin });
   await browser.click('footer a');

@@ -83,7 +83,7 @@ async function cutPower(type: 'ext4' | 'xfs' | 'btrfs', times: number, isSynced:
     for (let n = 0; n < times; n++) {
       // Without it, what is lost is to be users: the file itself is there to stay.
       if (!isSynced) await makeStore(mounted.directory);
-      // What nobody has synced may even be refused afterwards, which is a loss of all.
+      // An unsynced file may even be refused afterwards, which is a loss of all.
       const outcome = await cutOnce(mounted, type === 'btrfs', isSynced, n % 2 === 1).catch((error: Error) => {
         if (isSynced) throw error;
         return { acknowledged: 1, lost: 1 };

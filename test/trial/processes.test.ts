@@ -21,9 +21,9 @@ import type { StoreProcess } from '../helper/store-process.ts';
 import { temporaryDirectory, until } from '../helper/temporary.ts';
 import { notLinux, trial, trialCount } from '../helper/trial.ts';
 import { newUser } from '../helper/user-store-contract.ts';
-import { everybody, fill, names, openStore } from '../helper/file-store.ts';
+import { allUsers, fill, names, openStore } from '../helper/file-store.ts';
 
-/** More of them with `make crash TRIALS=2000`; after so many a new file is begun, lest opening it takes the time. */
+/** More of them with `make crash TRIALS=2000`; after so many a new file is begun, since opening a large one takes long. */
 const trials = trialCount('TRIALS', 20);
 const trialsOfFile = 30;
 
@@ -91,7 +91,7 @@ async function killAndCount(t: TestContext, kills: number): Promise<Sum> {
     const fact = facts.get(login);
     if (fact === undefined || open.has(login)) return;
     const user: { id: number; version: number } | undefined = await tell({ do: 'find', login });
-    // Somebody may have begun to change it since.
+    // Another process may have begun to change it since.
     if (open.has(login) || facts.get(login) !== fact) return;
     assert.deepEqual(user && { id: user.id, version: user.version }, fact.isRemoved ? undefined : { id: fact.id, version: fact.version }, login);
   };
@@ -103,7 +103,7 @@ async function killAndCount(t: TestContext, kills: number): Promise<Sum> {
       await create(store, logins);
       await Promise.all([change(store, logins[0]!), remove(store, logins[1]!), contest(store, `all${Math.floor(asked / 40)}`)]);
       await change(store, logins[0]!);
-      // Whoever compacts is killed like everybody else.
+      // The process that compacts is killed like the others.
       if (Math.random() < 0.1 && (await store.tell({ do: 'compact' }))) compacted++;
       await look(store, `user${Math.floor(Math.random() * asked)}`);
       // It writes nothing for a while, and still sees what the others do.
@@ -119,15 +119,15 @@ async function killAndCount(t: TestContext, kills: number): Promise<Sum> {
     await new Promise((resolve) => setTimeout(resolve, Math.random() * 40));
     const first = Math.floor(Math.random() * 3);
     // Mostly one; now and then the next one at the same moment, or all.
-    const victims = Math.random() < 0.8 ? [first] : Math.random() < 0.5 ? [first, (first + 1) % 3] : [0, 1, 2];
-    for (const n of victims) three[n]!.store.child.kill('SIGKILL');
-    for (const n of victims) {
+    const killed = Math.random() < 0.8 ? [first] : Math.random() < 0.5 ? [first, (first + 1) % 3] : [0, 1, 2];
+    for (const n of killed) three[n]!.store.child.kill('SIGKILL');
+    for (const n of killed) {
       const ended = await three[n]!.running;
       // What an assertion found is more than that its process has ended.
       if (!(ended instanceof Error && ended.message === processEnded)) throw ended;
     }
-    await Promise.all(victims.map(async (n) => void (three[n] = await start())));
-    kill += victims.length;
+    await Promise.all(killed.map(async (n) => void (three[n] = await start())));
+    kill += killed.length;
   }
   isOver = true;
   for (const { running } of three) {
@@ -172,7 +172,7 @@ async function killAndCount(t: TestContext, kills: number): Promise<Sum> {
   return sum;
 }
 
-trial(`crash: ${trials} times kill -9 under load, of 3 processes, loses nothing acknowledged, doubles nothing, brings nobody back`, async (t) => {
+trial(`crash: ${trials} times kill -9 under load, of 3 processes, loses nothing acknowledged, doubles nothing, brings no removed user back`, async (t) => {
   const sum: Sum = { acknowledged: 0, changed: 0, removed: 0, contested: 0, compacted: 0, found: 0 };
   for (let left = trials; left > 0; left -= trialsOfFile) {
     const more = await killAndCount(t, Math.min(left, trialsOfFile));
@@ -322,9 +322,9 @@ trial('compact: other processes follow, reading and writing, without an error an
   for (const n of [0, 1, 2, 0] as const) await stores[n].compact();
   isOver = true;
   await Promise.all(loads);
-  const all = await everybody(stores[0]);
+  const all = await allUsers(stores[0]);
   assert.equal(all.length, 1_000 + made);
-  for (const store of stores) assert.deepEqual(await everybody(store), all);
+  for (const store of stores) assert.deepEqual(await allUsers(store), all);
 });
 
 /** How often a holder is killed; all other counts follow from it, and 500 of them are the large trial. */
@@ -342,7 +342,7 @@ function place(t: TestContext): { directory: string; fencePath: string; fence: F
   return { directory, fencePath, fence: Fence.make(fencePath), spawn: (home) => spawnLock(t, directory, fencePath, home) };
 }
 
-/** Undefined when nobody has it. */
+/** Undefined without a holder. */
 const ownerOf = (directory: string): string | undefined => nodeFileSystem.readLink(join(directory, 'lock'))?.replace(/\.s$/, '');
 
 /** Of a process that has been told to wait for the lock, when it has it. */
@@ -352,7 +352,7 @@ async function assertBusy({ tell }: LockProcess, ownPid: number): Promise<void> 
   await assert.rejects(tell({ do: 'hold', waitMsMax: 30 }), new RegExp(`The store is locked by process ${ownPid},`));
 }
 
-/** Beacons and rights of the dead go with the housekeeping of whoever comes next and takes it. */
+/** Sockets and break locks of dead processes are removed by the next process that joins and takes the lock. */
 async function assertTidy(t: TestContext, { directory, fencePath }: ReturnType<typeof place>): Promise<void> {
   const last = await spawnLock(t, directory, fencePath);
   await hold(last);
@@ -395,17 +395,17 @@ trial(`lock: of 8 processes that take turns one is killed ${lockTrials} times, n
     const before = fence.read().takes;
     await until(() => fence.read().takes > before + 8 || errors.length > 0, 'the lock to go round');
     await new Promise((resolve) => setTimeout(resolve, Math.random() * 20));
-    // Mostly whoever holds it now; and another one stands still around that moment, wherever it is just then.
+    // Mostly the present holder; another process is stopped around that moment, wherever it is.
     const found = Math.random() < 0.8 ? eight.findIndex(({ own }) => own.identity === ownerOf(directory)) : -1;
     const at = found >= 0 ? found : n % 8;
-    const victim = eight[at]!;
+    const deadHolder = eight[at]!;
     const slow = eight[(at + 1 + Math.floor(Math.random() * 7)) % 8]!.own;
-    victim.own.kill();
+    deadHolder.own.kill();
     await new Promise((resolve) => setTimeout(resolve, Math.random() * 6));
     process.kill(slow.pid, 'SIGSTOP');
     await new Promise((resolve) => setTimeout(resolve, Math.random() * 10));
     process.kill(slow.pid, 'SIGCONT');
-    await victim.running;
+    await deadHolder.running;
     eight[at] = await start();
   }
   assert.deepEqual(errors, []);
@@ -446,7 +446,7 @@ for (const isAwaited of [true, false]) {
   });
 }
 
-trial(`lock: a stopped holder is waited for and named, and nobody takes its lock, ${homeTrials} times`, linux, async (t) => {
+trial(`lock: a stopped holder is waited for and named, and no process takes its lock, ${homeTrials} times`, linux, async (t) => {
   const { directory, fence, spawn } = place(t);
   const [holder, second, third] = [await spawn(), await spawn(), await spawn()];
   for (let n = 0; n < homeTrials; n++) {
@@ -547,7 +547,7 @@ for (const [home, cannot] of homes) {
 }
 
 trial('lock model: of three processes, each killed up to twice, never do two hold the lock, and it is never stuck', () => {
-  const { states, violation, stuck } = explore('break right', 3, 1);
+  const { states, violation, stuck } = explore('break lock', 3, 1);
   assert.deepEqual([violation, stuck], [undefined, 0]);
   assert.equal(states, 182_959);
 });

@@ -123,7 +123,7 @@ function guardedTrials(name: 'nginx' | 'caddy'): void {
     const person = await ask(proxy.url, '/secret', { headers: html });
     assert.deepEqual([person.status, person.headers.location], [303, `/sign-in?to=${name === 'nginx' ? '/secret' : '%2Fsecret'}`]);
     assert.equal((await ask(proxy.url, '/secret', { method: 'POST', body: {}, headers: html })).status, 401);
-    // The administrator is nobody's user.
+    // The administrator is no user.
     assert.equal((await ask(proxy.url, '/secret', { headers: { Authorization: `Bearer ${token}` } })).status, 403);
     // The path that nginx asks is not for clients. To Caddy it is the application's.
     const inner = await ask(proxy.url, '/.registrar-auth', { headers: { Authorization: basic('alice', 'wrong horse') } });

@@ -72,7 +72,7 @@ function fill(directory: string, users: number): void {
   writeFileSync(join(directory, 'users.jsonl'), Buffer.concat(lines), { mode: 0o600 });
 }
 
-trial('stream: a slow reader of everybody holds nothing up and takes no memory, and gets everybody', { cannot: notLinux }, async (t) => {
+trial('stream: a slow reader of all users delays no request, takes no memory, and gets every user', { cannot: notLinux }, async (t) => {
   const data = temporaryDirectory(t);
   fill(data, users);
   const { ask, url, child } = await spawnService(t, { data });
@@ -101,7 +101,7 @@ trial('stream: a slow reader of everybody holds nothing up and takes no memory, 
   child.kill('SIGTERM');
 });
 
-trial('stream: everybody is more than a page of the store, each once and in order', async (t) => {
+trial('stream: more users than a page of the store, each once and in order', async (t) => {
   const data = temporaryDirectory(t);
   fill(data, 2_500);
   const { ask } = await openService(t, [...cheap, '--data', data]);
@@ -192,7 +192,7 @@ trial('server: past the deadline of the hash queue it answers 503 with Retry-Aft
   assert.deepEqual([...statuses].sort(), [201, 503]);
 });
 
-trial('server: the first signal lets what runs finish, waits for nobody else, and exits 0', async (t) => {
+trial('server: after the first signal requests in progress are answered, idle connections are closed, and it exits 0', async (t) => {
   const service = await spawnService(t, { args: ['--kdf', 'pbkdf2:sha256:2000000'] });
   const { port } = new URL(service.url);
   const others = [
@@ -226,7 +226,7 @@ trial('server: the second signal ends it at once', async (t) => {
   assert.equal(await running, 'cut');
 });
 
-trial('server: whoever waits for an answer is not cut off, and whoever does not take theirs is', async (t) => {
+trial('server: a client that waits for its response is not cut off, one that does not read it is', async (t) => {
   let settle: (() => void) | undefined;
   const cut = new Promise<void>((resolve) => (settle = resolve));
   const handler: Handler = async (request, response, _expectation, done) => {
@@ -256,7 +256,7 @@ function token(data: string, ...flags: string[]): { status: number | null; stdou
 
 const bearer = (word: string): { headers: Record<string, string> } => ({ headers: { authorization: `Bearer ${word}` } });
 
-trial('closed mode: registrar token closes a service that runs, and another token another time', async (t) => {
+trial('authenticated mode: registrar token closes a service that runs, and another token another time', async (t) => {
   const service = await spawnService(t);
   const { ask, data } = service;
   assert.equal((await ask('/user/')).status, 200);
@@ -287,7 +287,7 @@ trial('closed mode: registrar token closes a service that runs, and another toke
   assert.equal(service.stderr().includes(first) || service.stderr().includes(second), false);
 });
 
-trial('closed mode: a new signing key signs from now on, and the tokens of the old one are good until they expire', async (t) => {
+trial('authenticated mode: a new signing key signs from now on, and the tokens of the old one are good until they expire', async (t) => {
   const service = await spawnService(t);
   const { ask, data } = service;
   const password = 'correct horse';
@@ -311,7 +311,7 @@ trial('closed mode: a new signing key signs from now on, and the tokens of the o
   for (const name of ['signing-keys.json']) assert.equal(statSync(join(data, name)).mode & 0o777, 0o600, name);
 });
 
-trial('closed mode: on a unix socket, over what a killed process has left there, and it is removed at the end', async (t) => {
+trial('authenticated mode: on a unix socket, over what a killed process has left there, and it is removed at the end', async (t) => {
   const data = temporaryDirectory(t);
   const admin = token(data).stdout.trim();
   const path = join(temporaryDirectory(t), 'registrar.sock');
@@ -335,7 +335,7 @@ trial('closed mode: on a unix socket, over what a killed process has left there,
   assert.equal(existsSync(path), false);
 });
 
-trial('closed mode: a certificate is replaced while it serves, by itself or on SIGHUP, and a broken one is not taken', async (t) => {
+trial('authenticated mode: a certificate is replaced while it serves, by itself or on SIGHUP, and a broken one is not taken', async (t) => {
   const certs = temporaryDirectory(t);
   makeCertificate(certs);
   const service = await spawnService(t, { args: [...cheap, '--certs', certs] });

@@ -96,7 +96,7 @@ trial('metrics: the documented configuration of Prometheus scrapes the service, 
   await until(async () => (await firing()).includes('RegistrarNotReady'), 'the third alert', 30_000);
 });
 
-trial('health: it says so to whoever asks, however often, and is not ready while it drains', async (t) => {
+trial('health: it answers every client, however often, and is not ready in the drain period', async (t) => {
   const { ask, app } = await openService(t, [...cheap, '--drain-seconds', '1'], closed);
   for (let n = 0; n < 3_100; n++) {
     const { status } = await ask('/health/ready');
@@ -107,7 +107,7 @@ trial('health: it says so to whoever asks, however often, and is not ready while
   const [live, ready] = [await ask('/health/live'), await ask('/health/ready')];
   assert.deepEqual([live.status, live.text], [200, '{"status":"ok"}\n']);
   assert.deepEqual([ready.status, ready.text], [503, '{"status":"unready","reason":"the service is stopping"}\n']);
-  assert.equal((await ask('/user/alice')).status, 401, 'whoever asks all the same is served');
+  assert.equal((await ask('/user/alice')).status, 401, 'requests are still served');
   await ended;
   await assert.rejects(ask('/health/live'), /ECONNREFUSED|ECONNRESET|socket hang up/);
 });

@@ -18,7 +18,7 @@ interface Finding {
 
 /** All of its checks take minutes; these are the protocols. */
 const checks = process.env.TLS_CHECKS === 'all' ? ['-p', '-s', '-f', '-S', '-U', '-c'] : ['-p'];
-/** What openssl here cannot do; and what a certificate that nobody has signed, and that is for this machine alone, is told. */
+/** Findings that are expected: what openssl here cannot do, and a self-signed certificate for this machine. */
 const selfSigned = /^engine_problem|^cert_(?:chain_of_trust|trust|caIssuers|crlDistributionPoints|ocspURL|revocation|validityPeriod|extlifeSpan|signatureAlgorithm)|^DNS_CAArecord|^OCSP_|^certificate_transparency/;
 
 trial(`tls: testssl.sh finds nothing above LOW but that the certificate is self-signed (${checks.join(' ')})`, { needs: ['testssl'] }, async (t) => {

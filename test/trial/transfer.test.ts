@@ -139,7 +139,7 @@ trial('transfer: interrupted, import says how far it came; killed, nothing is ha
   assert.equal(registrar(['export', '--data', data]).stdout.trimEnd().split('\n').length, 9_000);
 });
 
-trial('transfer: whoever reads an export may leave; where there is no room it is said', { needs: ['bash'] }, (t) => {
+trial('transfer: the reader of an export may leave; a full disk is reported', { needs: ['bash'] }, (t) => {
   const data = join(temporaryDirectory(t), 'data');
   assert.equal(registrar(['import', '--data', data], hashed(20_000)).status, 0);
   const quoted = [process.execPath, ...command, 'export', '--data', data].map((word) => `'${word}'`).join(' ');
@@ -176,7 +176,7 @@ trial('transfer: on a disk that is full an export leaves nothing, and an import 
   assert.equal(JSON.parse(users.at(-1)!).login, `user${users.length - 1}`);
 });
 
-trial('transfer: from a file to a cluster and back everybody is who they were', { needs: ['etcd'] }, async (t) => {
+trial('transfer: from a file to a cluster and back every user stays the same', { needs: ['etcd'] }, async (t) => {
   const cluster = await Cluster.start();
   t.after(() => cluster.stop());
   const etcd = ['--etcd', cluster.endpoints.join(','), '--etcd-prefix', newPrefix()];

@@ -60,11 +60,11 @@ export class EtcdMember {
       const authentication = (this.#token ??= this.#authenticate(waitMs, deadline));
       const token = await authentication;
       const outcome = token.kind === 'response' ? await this.#send(request, token.value, waitMs, deadline) : token;
-      const isStale = outcome.kind === 'error' && staleToken.test(outcome.message);
+      const isTokenStale = outcome.kind === 'error' && staleToken.test(outcome.message);
       // A member that does not know a token yet never responds, and some versions of etcd close the connection of a stale one.
-      const mustRenew = isStale || outcome.kind === 'no-response' || token.kind !== 'response';
+      const mustRenew = isTokenStale || outcome.kind === 'no-response' || token.kind !== 'response';
       if (mustRenew && this.#token === authentication) this.#token = undefined;
-      if (!isStale || this.#credentials === undefined || isRetry) return outcome;
+      if (!isTokenStale || this.#credentials === undefined || isRetry) return outcome;
     }
   }
 

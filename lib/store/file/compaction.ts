@@ -81,7 +81,7 @@ export class Compaction {
     return this.#log;
   }
 
-  isOf(log: UserLog): boolean {
+  copies(log: UserLog): boolean {
     return log === this.#source;
   }
 

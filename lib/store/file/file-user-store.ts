@@ -59,7 +59,7 @@ export class FileUserStore implements UserStore {
   #timer: NodeJS.Timeout | undefined;
   #checking: Promise<void> | undefined;
   /** What the last check found. */
-  #trouble: string | undefined;
+  #checkFailure: string | undefined;
   #compaction: Compaction | undefined;
   #compacting: Promise<Compacted> | undefined;
   #compactAt = -Infinity;
@@ -109,7 +109,7 @@ export class FileUserStore implements UserStore {
 
   /** Why reads or writes fail; undefined while both work. */
   get unhealthyReason(): string | undefined {
-    return this.#shared.failed?.message ?? this.#trouble ?? this.#queue.trouble;
+    return this.#shared.failed?.message ?? this.#checkFailure ?? this.#queue.unhealthyReason;
   }
 
   create(user: NewUser): Promise<CreateOutcome> {
@@ -230,14 +230,14 @@ export class FileUserStore implements UserStore {
     try {
       const isLockFree = await this.#shared.check();
       if (isLockFree && this.#queue.isIdle && this.#closing === undefined) await this.#queue.exclusively(async () => undefined);
-      this.#trouble = undefined;
+      this.#checkFailure = undefined;
       this.#compactIfWasteful();
     } catch (error) {
       const { code, message } = asStoreError(error, 'unavailable');
       const isPassing = code === 'busy';
       if (isPassing || this.isFailed || this.#closing !== undefined) return;
-      if (this.#trouble !== message && this.#queue.trouble !== message) this.#report(message);
-      this.#trouble = message;
+      if (this.#checkFailure !== message && this.#queue.unhealthyReason !== message) this.#report(message);
+      this.#checkFailure = message;
     }
   }
 

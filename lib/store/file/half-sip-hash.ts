@@ -1,6 +1,6 @@
 /**
  * HalfSipHash-2-4 with a 64-bit key and a 32-bit result (Aumasson and Bernstein, SipHash, 2012, and the
- * authors' halfsiphash reference). A keyed hash for tables: whoever does not know the key cannot find
+ * authors' halfsiphash reference). A keyed hash for tables: without the key it is infeasible to find
  * inputs that collide. It is no signature.
  */
 

@@ -204,7 +204,7 @@ export class SharedLog {
     const { fs, path } = this.#paths;
     const { log, temporary } = compaction;
     await this.#write(async () => {
-      if (!compaction.isOf(this.log)) throw new RegistrarError('busy', `"${path}" was replaced while it was being compacted`);
+      if (!compaction.copies(this.log)) throw new RegistrarError('busy', `"${path}" was replaced while it was being compacted`);
       await compaction.catchUp();
       await compaction.sync();
       fs.rename(temporary, path);

@@ -14,7 +14,7 @@ import type { SharedLog } from './shared-log.ts';
 const batchChangesMax = 1000;
 
 /** Only a write shows whether the disk works again: a process that gets none must be ready for one some time. */
-const troubleMs = 10_000;
+const failureMs = 10_000;
 
 /** Receives what happens in the store, for metrics. */
 export interface StoreObserver {
@@ -46,7 +46,7 @@ export class WriteQueue {
   readonly #changes: Change[] = [];
   readonly #jobs: Job[] = [];
   #working: Promise<void> | undefined;
-  #trouble: { readonly reason: string; readonly at: number } | undefined;
+  #failure: { readonly reason: string; readonly at: number } | undefined;
 
   constructor(shared: SharedLog, report: (line: string) => void, observer: StoreObserver | undefined) {
     this.#shared = shared;
@@ -59,9 +59,9 @@ export class WriteQueue {
   }
 
   /** Why writes fail, if a write has failed a moment ago. */
-  get trouble(): string | undefined {
-    const trouble = this.#trouble;
-    return trouble !== undefined && performance.now() - trouble.at < troubleMs ? trouble.reason : undefined;
+  get unhealthyReason(): string | undefined {
+    const failure = this.#failure;
+    return failure !== undefined && performance.now() - failure.at < failureMs ? failure.reason : undefined;
   }
 
   add(change: Change): void {
@@ -160,7 +160,7 @@ export class WriteQueue {
     if (lines.length > 0) {
       const bytes = lines.length === 1 ? lines[0]! : Buffer.concat(lines);
       const syncMs = await this.#shared.append(bytes, nextId);
-      this.#trouble = undefined;
+      this.#failure = undefined;
       this.#observer?.onSync(syncMs);
     }
     for (const answer of answers) answer();
@@ -171,8 +171,8 @@ export class WriteQueue {
     const isHolderHanging = code === 'busy' && cause === undefined;
     if (isHolderHanging) this.#report(message);
     if (code !== 'storage-full' && code !== 'unavailable' && code !== 'corrupt') return;
-    if (this.trouble !== message) this.#report(message);
-    this.#trouble = { reason: message, at: performance.now() };
+    if (this.unhealthyReason !== message) this.#report(message);
+    this.#failure = { reason: message, at: performance.now() };
   }
 }
 

@@ -17,7 +17,7 @@ import { MemoryDisk, applied } from './memory-disk.ts';
 import type { Edit, FileNode } from './memory-disk.ts';
 import { MemoryFileSystem } from './memory-file-system.ts';
 import type { Call, Step } from './memory-file-system.ts';
-import { Ledger, Run, now, nobody, since, stateOf } from './scenario.ts';
+import { Ledger, Run, absent, now, since, stateOf } from './scenario.ts';
 import type { Expectation, Operation, State } from './scenario.ts';
 import { newUser } from '../user-store-contract.ts';
 
@@ -220,7 +220,7 @@ export async function wrongWith(state: CrashState, random: () => number, isLie: 
     try {
       // Who asks for a write decides about what a dead process has left, also where nothing comes to be written.
       if (random() < 0.5) await store.remove({ login: 'nobody', id: 1, version: 1 }, '2026-11-23T08:00:00.000Z');
-      const found = await everybody(store, state.expectation);
+      const found = await readUsers(store, state.expectation);
       if (typeof found === 'string') return found;
       if (before !== undefined) {
         const kept = [fs.disk.bytes(file)!, ...[...tornFiles(fs.disk)].filter(([name]) => !setAside.has(name)).map(([, bytes]) => bytes)];
@@ -235,14 +235,14 @@ export async function wrongWith(state: CrashState, random: () => number, isLie: 
       const { created, user } = await store.create(newUser('probe'));
       if (!created || user.id <= shown.lastId) return `user ${user.id} is registered, though ${shown.lastId} users were`;
       // From now on what a dead process has left is there or it is not.
-      const all = await everybody(store, { ...shown, states: new Map(shown.states).set('probe', [stateOf(user)]) });
+      const all = await readUsers(store, { ...shown, states: new Map(shown.states).set('probe', [stateOf(user)]) });
       if (typeof all === 'string') return `after a write ${all}`;
       const more = after(all, shown, (_, state) => [state]);
       const last = await wrongAfterPowerCut(fs.disk, more, random);
       if (last !== undefined) return `after a write and a power cut ${last}`;
       await store.close();
       const again = await FileUserStore.open({ path: fs.path, lockWaitMsMax: 2_000, fs, now });
-      const same = await everybody(again, more).finally(() => again.close());
+      const same = await readUsers(again, more).finally(() => again.close());
       return typeof same === 'string' ? `opened again: ${same}` : undefined;
     } finally {
       await store.close();
@@ -270,7 +270,7 @@ async function wrongAfterPowerCut(disk: MemoryDisk, expectation: Expectation, ra
   const fs = new MemoryFileSystem(cut);
   try {
     const store = await FileUserStore.open({ path: fs.path, lockWaitMsMax: 2_000, fs, now });
-    const found = await everybody(store, expectation).finally(() => store.close());
+    const found = await readUsers(store, expectation).finally(() => store.close());
     return typeof found === 'string' ? found : undefined;
   } catch (error) {
     if (!(error instanceof RegistrarError)) throw error;
@@ -285,8 +285,8 @@ interface Found {
   readonly ids: ReadonlyMap<State, number>;
 }
 
-/** Everybody who is there, or what is wrong with that. */
-async function everybody(store: FileUserStore, expectation: Expectation): Promise<Found | string> {
+/** The users that exist, or what is wrong with them. */
+async function readUsers(store: FileUserStore, expectation: Expectation): Promise<Found | string> {
   const states = new Map<string, State>();
   const ids = new Map<State, number>();
   for (const [login, expected] of expectation.states) {
@@ -300,7 +300,7 @@ async function everybody(store: FileUserStore, expectation: Expectation): Promis
   }
   const { users } = await store.page(undefined, 1_000);
   const listed = users.map((bytes) => JSON.parse(bytes.toString('utf8')) as { id: number; login: string });
-  const present = [...states].filter(([, state]) => state !== nobody).map(([login]) => login).sort();
+  const present = [...states].filter(([, state]) => state !== absent).map(([login]) => login).sort();
   if (listed.map(({ login }) => login).sort().join() !== present.join()) return `${present.join()} are found, and listed are others`;
   if (new Set(listed.map(({ id }) => id)).size !== listed.length) return 'an id is given twice';
   return { states, ids };

@@ -1,7 +1,7 @@
 /**
  * A FileSystem on a disk in memory. It records the disk before and after every operation, so that a crash
  * can be played at each, and lets any call fail. The lock's sockets alone are real, in a directory of their
- * own, since nobody else than the kernel can tell whether a process is alive.
+ * own, since only the kernel knows whether a process is alive.
  */
 
 import fs from 'node:fs';
@@ -70,7 +70,7 @@ export class MemoryFileSystem implements FileSystem {
     return this.#stepCount;
   }
 
-  /** Nobody uses it any more: the directory of its sockets may be another's. */
+  /** It is not used any more: the directory of its sockets may be another's. */
   dispose(): void {
     const directory = `${this.path}.lock`;
     for (const name of fs.readdirSync(directory)) fs.unlinkSync(join(directory, name));
@@ -310,7 +310,7 @@ function newRoot(): string {
 
 let dead: Promise<string> | undefined;
 
-/** A socket that nobody listens to any more, to be linked to. */
+/** A closed socket, to be linked to. */
 function deadSocket(): Promise<string> {
   dead ??= (async () => {
     const [alive, path] = [join(baseDirectory(), 'alive'), join(baseDirectory(), 'dead')];

@@ -11,13 +11,13 @@ import type { StoredUser } from '../../../lib/user-store.ts';
 import type { Call, Fault, MemoryFileSystem } from './memory-file-system.ts';
 import { newUser } from '../user-store-contract.ts';
 
-/** A state of a login: nobody, or a version and the password that is one write's own. */
+/** A state of a login: absent, or a version and the password that is one write's own. */
 export type State = string;
 
-export const nobody: State = 'nobody';
+export const absent: State = 'nobody';
 
 export function stateOf(user: StoredUser | undefined): State {
-  return user === undefined ? nobody : `version ${user.version}, ${user.password}`;
+  return user === undefined ? absent : `version ${user.version}, ${user.password}`;
 }
 
 interface Entry {
@@ -35,7 +35,7 @@ export interface Expectation {
   readonly states: ReadonlyMap<string, readonly State[]>;
   /** The ids of states that were acknowledged. */
   readonly ids: ReadonlyMap<State, number>;
-  /** The highest id that anybody was told of. */
+  /** The highest id in any response. */
   readonly lastId: number;
 }
 
@@ -62,7 +62,7 @@ export class Ledger {
     if (id !== undefined) this.#ids.push({ state: entry.state, id, at: step });
   }
 
-  /** Whoever has read it may rely on it: nothing earlier is found again. What a dead process had asked for may yet come. */
+  /** What was read stays: nothing earlier is found again. What a dead process had requested may still appear. */
   observe(login: string, user: StoredUser | undefined, step: number): void {
     this.answer(this.ask(login, stateOf(user), step), 'seen', step, user?.id);
   }
@@ -72,7 +72,7 @@ export class Ledger {
     const states = new Map(this.#base.states);
     for (const { login, state, asked, answered, answer } of this.#entries) {
       if (asked > step || (answer === 'refused' && answered <= step)) continue;
-      const before = states.get(login) ?? [nobody];
+      const before = states.get(login) ?? [absent];
       if (answer === 'seen') states.set(login, since(before, state));
       else if (answer === 'acknowledged' && answered <= step) states.set(login, [state]);
       else states.set(login, [...before, state]);
@@ -98,7 +98,7 @@ function ownPassword(): string {
   return `${String(++writes).padStart(32, '0')}$${'1'.repeat(64)}`;
 }
 
-/** A clock that never says the same twice, so that no two files are set aside under one name. */
+/** A clock that never says the same twice, so that no two files are quarantined under one name. */
 let milliseconds = Date.parse('2026-11-22T15:00:00.000Z');
 
 export function now(): Date {
@@ -177,7 +177,7 @@ export class Run {
   async remove(login: string): Promise<void> {
     const user = await this.#find(login);
     if (user === undefined) return;
-    const entry = this.ledger.ask(login, nobody, this.fs.stepCount);
+    const entry = this.ledger.ask(login, absent, this.fs.stepCount);
     await this.#settle(entry, async () => ((await this.store.remove(user, '2026-11-23T08:00:00.000Z')) ? user.id : undefined));
   }
 
@@ -222,7 +222,7 @@ export class Run {
   }
 }
 
-/** Whoever asks for this is promised nothing, but whatever comes of it may harm nobody. */
+/** A request without a promise of its own, which must not harm other users. */
 async function unlessRefused(work: Promise<unknown>): Promise<void> {
   try {
     await work;

@@ -10,7 +10,7 @@ import type { FileSystem } from '../../../lib/store/file/file-system.ts';
 import type { StoredUser } from '../../../lib/user-store.ts';
 import { temporaryDirectory, until } from '../../helper/temporary.ts';
 import { newUser } from '../../helper/user-store-contract.ts';
-import { everybody, fill, names, openStore } from '../../helper/file-store.ts';
+import { allUsers, fill, names, openStore } from '../../helper/file-store.ts';
 
 const at = '2026-11-23T08:00:00.000Z';
 
@@ -29,7 +29,7 @@ function linesOf(directory: string): any[] {
   return readFileSync(join(directory, 'users.jsonl'), 'utf8').trimEnd().split('\n').map((line) => JSON.parse(line));
 }
 
-test('compact: what is dead goes, everybody else stays as they are, and no id is given again', async (t) => {
+test('compact: obsolete lines go, every user stays as it was, and no id is given again', async (t) => {
   const directory = temporaryDirectory(t);
   const store = await openStore(t, directory);
   const users = await fill(store, names(300));
@@ -37,12 +37,12 @@ test('compact: what is dead goes, everybody else stays as they are, and no id is
   for (const user of users.slice(100, 200)) await store.replace(user, { kdf: 'k2', password: 'p2', changed: at });
   const last = users.at(-1)!;
   await store.remove(last, at);
-  const [before, found] = [await everybody(store), await store.findRecord('user150')];
+  const [before, found] = [await allUsers(store), await store.findRecord('user150')];
   const { users: count, bytesBefore, bytesAfter } = await store.compact();
   assert.equal(count, 199);
   assert.ok(bytesAfter < bytesBefore / 2);
   assert.equal(statSync(join(directory, 'users.jsonl')).size, bytesAfter);
-  assert.deepEqual(await everybody(store), before);
+  assert.deepEqual(await allUsers(store), before);
   assert.deepEqual(await store.findRecord('user150'), found);
   assert.equal(await store.findRecord('user0'), undefined);
   const [header, ...lines] = linesOf(directory);
@@ -52,7 +52,7 @@ test('compact: what is dead goes, everybody else stays as they are, and no id is
   // The same after opening it again; nothing is left beside it.
   await store.close();
   const again = await openStore(t, directory);
-  assert.deepEqual((await everybody(again)).slice(0, -1), before);
+  assert.deepEqual((await allUsers(again)).slice(0, -1), before);
   assert.equal((await again.create(newUser('next'))).user.id, last.id + 2);
   assert.deepEqual(readdirSync(join(directory, 'users.jsonl.lock')).filter((name) => name.startsWith('.')), []);
 });
@@ -76,7 +76,7 @@ test('compact: what is written while it goes on is in the new file, and who was 
   const store = await openStore(t, directory, { fs });
   const users = await fill(store, names(5_000));
   for (const user of users.slice(0, 10)) await store.remove(user, at);
-  const expected = new Map((await everybody(store)).map((json) => [JSON.parse(json).login as string, JSON.parse(json)]));
+  const expected = new Map((await allUsers(store)).map((json) => [JSON.parse(json).login as string, JSON.parse(json)]));
   const note = (user: StoredUser | undefined): void => {
     assert.ok(user !== undefined);
     const { id, login, registered, version, changed } = user;
@@ -103,10 +103,10 @@ test('compact: what is written while it goes on is in the new file, and who was 
   await store.compact();
   assert.ok(turns > 2);
   const sorted = [...expected.values()].sort((a, b) => a.id - b.id);
-  assert.deepEqual((await everybody(store)).map((json) => JSON.parse(json)), sorted);
+  assert.deepEqual((await allUsers(store)).map((json) => JSON.parse(json)), sorted);
   await store.close();
   const again = await openStore(t, directory);
-  assert.deepEqual((await everybody(again)).map((json) => JSON.parse(json)), sorted);
+  assert.deepEqual((await allUsers(again)).map((json) => JSON.parse(json)), sorted);
   assert.equal((await again.create(newUser('next'))).user.id, 5_004);
 });
 
@@ -127,7 +127,7 @@ test('compact: it begins by itself when more is dead than alive, and not before'
   await until(() => reports.length === 1, 'the report of compaction');
   assert.match(reports[0]!, /was compacted from \d+ to \d+ bytes/);
   assert.ok(size() < 1.4 * once);
-  assert.equal((await everybody(store)).length, 6_000);
+  assert.equal((await allUsers(store)).length, 6_000);
 });
 
 test('compact: one process at a time; what a killed one has left is removed', async (t) => {

@@ -85,9 +85,9 @@ test('lock: the lock of a killed process is taken over, and what it has left is 
   const store = await spawnStore(t, join(directory, 'users.jsonl'));
   await store.tell({ do: 'create', logins: ['alice'] });
   const lockDirectory = join(directory, 'users.jsonl.lock');
-  const victim = ownerOf(lockDirectory);
-  assert.equal(pidOf(victim), String(store.child.pid));
-  assert.equal(isGone(victim, tagOf(lockDirectory)), false);
+  const deadHolder = ownerOf(lockDirectory);
+  assert.equal(pidOf(deadHolder), String(store.child.pid));
+  assert.equal(isGone(deadHolder, tagOf(lockDirectory)), false);
   const lock = await join_(t, lockDirectory);
   const acquired = lock.acquire(20_000);
   // A waiter that is connected learns of the death by the connection's end.
@@ -97,9 +97,9 @@ test('lock: the lock of a killed process is taken over, and what it has left is 
   store.child.kill('SIGKILL');
   everyLinkLeads();
   await acquired;
-  // Its sockets close a moment before its pid is gone: only the beacon could tell so early.
-  await until(() => isGone(victim, tagOf(lockDirectory)), 'the pid to go');
-  assert.deepEqual(readdirSync(lockDirectory).filter((name) => name.includes(victim)), []);
+  // Its sockets close a moment before its pid is gone: only its liveness socket could tell so early.
+  await until(() => isGone(deadHolder, tagOf(lockDirectory)), 'the pid to go');
+  assert.deepEqual(readdirSync(lockDirectory).filter((name) => name.includes(deadHolder)), []);
 });
 
 test('lock: a stopped holder is waited for', async (t) => {
@@ -117,24 +117,24 @@ test('lock: a stopped holder is waited for', async (t) => {
 test('lock: a chain of breakers that died is followed to its end', async (t) => {
   const directory = temporaryDirectory(t);
   const dead = () => `00000000-1-1-1-1-${newIdentity('x').split('-')[5]}`;
-  const [victim, first, second] = [dead(), dead(), dead()];
-  symlinkSync(victim, join(directory, 'lock'));
-  symlinkSync(first, join(directory, `${victim}.b0`));
-  symlinkSync(second, join(directory, `${victim}.b1`));
+  const [deadHolder, first, second] = [dead(), dead(), dead()];
+  symlinkSync(deadHolder, join(directory, 'lock'));
+  symlinkSync(first, join(directory, `${deadHolder}.b0`));
+  symlinkSync(second, join(directory, `${deadHolder}.b1`));
   const lock = await join_(t, directory);
   await lock.acquire(5000);
   assert.deepEqual(readdirSync(directory).sort(), [`${lock.identity}.s`, 'lock', 'protocol-1'].sort());
 });
 
-test('lock: a break right of a living process is respected', async (t) => {
+test('lock: a break lock of a living process is respected', async (t) => {
   const directory = temporaryDirectory(t);
-  const victim = '00000000-1-1-1-aa';
+  const deadHolder = '00000000-1-1-1-aa';
   const breaker = await join_(t, directory);
-  symlinkSync(victim, join(directory, 'lock'));
-  symlinkSync(breaker.identity, join(directory, `${victim}.b0`));
+  symlinkSync(deadHolder, join(directory, 'lock'));
+  symlinkSync(breaker.identity, join(directory, `${deadHolder}.b0`));
   const other = await join_(t, directory);
   await assert.rejects(other.acquire(200), { code: 'busy' });
-  assert.equal(ownerOf(directory), victim);
+  assert.equal(ownerOf(directory), deadHolder);
   await breaker.acquire(5000);
   assert.equal(breaker.isHeld, true);
 });
@@ -142,7 +142,7 @@ test('lock: a break right of a living process is respected', async (t) => {
 test('lock: a holder of whom nothing can be told is taken for alive', async (t) => {
   const directory = temporaryDirectory(t);
   const [boot, , , , place] = newIdentity(tagOf(directory)).split('-');
-  // Its beacon is gone, and its pid is of another namespace.
+  // Its liveness socket is gone, and its pid is of another namespace.
   symlinkSync(`${boot}-1-77-1-${place}-ee`, join(directory, 'lock'));
   const lock = await join_(t, directory);
   await assert.rejects(lock.acquire(150), { code: 'busy', message: /process 77,/ });
@@ -215,7 +215,7 @@ test('lock: data paths longer than a socket\'s may be work', { skip: process.pla
   assert.equal(lock.isHeld, true);
 });
 
-test('lock: a lock that came with a copied directory is nobody\'s', async (t) => {
+test('lock: a lock that came with a copied directory has no holder', async (t) => {
   const directory = temporaryDirectory(t);
   // A living process of this machine, which takes part in another directory; sockets are not copied.
   symlinkSync(newIdentity(directoryTag({ inode: statSync(directory).ino, device: statSync(directory).dev + 1 })), join(directory, 'lock'));
@@ -224,7 +224,7 @@ test('lock: a lock that came with a copied directory is nobody\'s', async (t) =>
   assert.equal(lock.isHeld, true);
 });
 
-test('lock: leaving waits for nobody who is connected and says nothing', async (t) => {
+test('lock: leaving does not wait for a connected process that is silent', async (t) => {
   const directory = temporaryDirectory(t);
   const lock = await join_(t, directory);
   const silent = connect({ path: `/proc/self/fd/${openSync(directory, 'r')}/${lock.identity}.s` });
@@ -234,7 +234,7 @@ test('lock: leaving waits for nobody who is connected and says nothing', async (
   assert.deepEqual(readdirSync(directory), ['protocol-1']);
 });
 
-test('lock: the beacon of a cluster\'s worker dies with the worker, not with its primary', async (t) => {
+test('lock: the liveness socket of a cluster\'s worker dies with the worker, not with its primary', async (t) => {
   const directory = temporaryDirectory(t);
   const script = join(temporaryDirectory(t), 'cluster.mjs');
   const lib = new URL('../../../lib/store/file/', import.meta.url);
@@ -392,7 +392,7 @@ test('lock: a caller that gives up while the lock is being taken does not hold i
 });
 
 test('lock model: two processes that are killed up to three times each are safe too', () => {
-  const { states, violation, stuck } = explore('break right', 2, 2);
+  const { states, violation, stuck } = explore('break lock', 2, 2);
   assert.deepEqual([violation, stuck], [undefined, 0]);
   assert.equal(states, 10_596);
 });

@@ -69,7 +69,7 @@ test('file: two stores on one directory see each other\'s writes at once, either
     const [writer, reader] = n % 2 === 0 ? [a, b] : [b, a];
     const { user } = await writer.create(newUser(`user${n}`));
     assert.equal(user.id, n + 1);
-    // Whoever does not hold the lock has something to catch up with, and comes to it later.
+    // A process without the lock catches up later.
     assert.equal((await reader.findPublic(`user${n}`))?.id, user.id);
     assert.deepEqual(await reader.findRecord(`user${n}`), user);
     assert.equal((await reader.page(undefined, 100)).users.length, n + 1);
@@ -165,7 +165,7 @@ test('file: four stores that want the same logins at once give each to one', asy
   assert.equal(new Set(outcomes.map(({ user }) => user.id)).size, 200);
 });
 
-test('file: a write is answered after fdatasync and the mark, and is not visible before', async (t) => {
+test('file: a write is answered after fdatasync and the durable offset, and is not visible before', async (t) => {
   const calls: string[] = [];
   let seen: unknown = 'nothing';
   const fs: FileSystem = {
@@ -305,7 +305,7 @@ test('file: where there is no room for a socket it is read, and written to when 
   assert.deepEqual(await store.findRecord('alice'), user);
   await assert.rejects(store.create(newUser('bob')), { code: 'storage-full' });
   assert.deepEqual(readdirSync(join(directory, 'users.jsonl.lock')).sort(), before);
-  // Nobody can take the lock without one, be it to make the file or to settle what a reboot has left.
+  // No process can take the lock without one, to make the file or to recover after a reboot.
   await assert.rejects(openStore(t, temporaryDirectory(t), { fs: full.fs }), { code: 'storage-full', message: /no room/ });
   full.isOn = false;
   assert.equal((await store.create(newUser('bob'))).created, true);
@@ -393,7 +393,7 @@ test('file: a write that fails in another way than for room is 503, and nothing 
   assert.equal((await store.create(newUser('bob'))).created, true);
 });
 
-test('file: where a failed write cannot be cut back, and where the mark cannot be written, the store fails', async (t) => {
+test('file: where a failed write cannot be cut back, and where the durable offset cannot be written, the store fails', async (t) => {
   for (const kind of ['truncate', 'writeNow'] as const) {
     const write = failing('append', 'EIO');
     const fault = failing(kind, 'EIO');
@@ -498,7 +498,7 @@ test('file: without room for bytes that another process could not sync the file 
   assert.equal((await second.create(newUser('carol'))).created, true);
 });
 
-test('file: one rotten line is the trouble of one user, not of all who write at the same time', async (t) => {
+test('file: one rotten line fails the writes of one user, not those at the same time', async (t) => {
   const directory = temporaryDirectory(t);
   const path = join(directory, 'users.jsonl');
   const store = await openStore(t, directory);
@@ -545,7 +545,7 @@ test('file: what could not be read again is never written', async (t) => {
   assert.equal((await store.create(newUser('alice'))).user.id, 1);
 });
 
-test('file: another file in the place of the one that the mark is of is read as it is', async (t) => {
+test('file: another file in the place of the one of the durable offset is read as it is', async (t) => {
   const directory = temporaryDirectory(t);
   const path = join(directory, 'users.jsonl');
   const other = temporaryDirectory(t);
@@ -563,7 +563,7 @@ test('file: another file in the place of the one that the mark is of is read as 
   assert.equal(await store.findRecord('alice'), undefined);
 });
 
-test('file: an opener that has to settle waits for whoever has the lock', async (t) => {
+test('file: an opener that has to recover waits for the holder of the lock', async (t) => {
   const directory = temporaryDirectory(t);
   const store = await openStore(t, directory);
   await store.create(newUser('alice'));
@@ -581,7 +581,7 @@ test('file: an opener that has to settle waits for whoever has the lock', async 
   assert.match(reports[0]!, new RegExp(`locked by process ${process.pid}.* Waiting`));
 });
 
-test('file: a reader waits for the mark of a file that is just being put in place', async (t) => {
+test('file: a reader waits for the durable offset of a file that is just being put in place', async (t) => {
   const directory = temporaryDirectory(t);
   const writer = await openStore(t, directory);
   const reader = await openStore(t, directory);
@@ -645,7 +645,7 @@ test('file: what a dead process could not sync does not stand before what is wri
   const store = await FileUserStore.open({ path: next.path, lockWaitMsMax: 5_000, fs: next });
   await store.create(newUser('carol'));
   await store.close();
-  // The power fails: what was synced is left, and the mark is gone.
+  // The power fails: what was synced is left, and the durable offset is gone.
   const left = fs.disk.afterPowerCut({ edit: () => false, content: ({ durable }) => durable, name: (name) => name.replace('durable', 'old') });
   const last = new MemoryFileSystem(left);
   await last.bury();

@@ -65,7 +65,7 @@ test('verdict: every cut of the last batch loses that batch at most, and nothing
     const lines = bytes.subarray(last).toString().split('\n');
     const whole = lines.filter((line, n) => line !== '' && last + lines.slice(0, n + 1).join('\n').length <= cut).length;
     assert.equal((await store.page(undefined, 100)).users.length, 3 + whole, `cut at ${cut}`);
-    // What was cut off is set aside, to the byte, and the next write follows a whole line.
+    // What was cut off is quarantined, to the byte, and the next write follows a whole line.
     const torn = readdirSync(own).filter((name) => name.includes('.torn-'));
     const kept = torn.map((name) => readFileSync(join(own, name)));
     assert.equal(Buffer.concat([bytes.subarray(0, Math.min(cut, statSync(path).size)), ...kept]).equals(bytes.subarray(0, cut)), true);
@@ -210,7 +210,7 @@ test('verdict: lines in a wrong place or order are refused', async (t) => {
     ['lines twice', bytes.subarray(first), /is not where it was written/],
     ['a batch that is not there', encodeUser(user('carol', 3), first, seed), /is not where it was written/],
     ['an id twice', encodeUser(user('carol', 1), bytes.length, seed), /gives id 1 a second time/],
-    ['nobody to remove', encodeRemoval(9, 'carol', at, bytes.length, seed), /removes user 9, who does not exist/],
+    ['no user to remove', encodeRemoval(9, 'carol', at, bytes.length, seed), /removes user 9, who does not exist/],
   ];
   for (const [what, line, pattern] of cases) {
     const path = put(temporaryDirectory(t), Buffer.concat([bytes, line]));
