@@ -5,6 +5,7 @@
  * secret `admin-token` these are --admin-token-file, REGISTRAR_ADMIN_TOKEN_FILE and REGISTRAR_ADMIN_TOKEN.
  */
 
+import { parseArgs } from 'node:util';
 import { RegistrarError } from './errors.ts';
 
 export type Environment = Readonly<Record<string, string | undefined>>;
@@ -157,22 +158,23 @@ export function readValue<Value>({ type, kind }: Flag<Value>, { text: value, sou
 function readArguments(table: FlagTable, command: string, args: readonly string[]): { flags: Map<string, Given>; words: string[] } {
   const own = Object.entries(table).filter(([, { commands }]) => commands.includes(command));
   const known = new Map(own.map(([name, row]) => [row.kind === 'secret' ? `${name}-file` : name, row]));
+  const options = Object.fromEntries([...known].map(([name, { value }]) => {
+    const type = value === undefined ? 'boolean' as const : 'string' as const;
+    return [name, name === 'help' ? { type, short: 'h' } : { type }];
+  }));
+  // Not strict: its errors name neither the nearest flag nor the command's help.
+  const { tokens } = parseArgs({ args: [...args], options, strict: false, tokens: true });
   const flags = new Map<string, Given>();
   const words: string[] = [];
-  for (let n = 0; n < args.length; n++) {
-    const word = args[n] ?? '';
-    if (word === '--') return { flags, words: [...words, ...args.slice(n + 1)] };
-    const [, name, inline] = /^--([^=]*)(?:=([^]*))?$/.exec(word === '-h' ? '--help' : word) ?? [];
-    const row = known.get(name ?? '');
-    if (row !== undefined && name !== undefined) {
-      const follows = row.value !== undefined && inline === undefined;
-      if (follows && (args[n + 1] ?? '--').startsWith('--')) throw usage(`--${name} needs a value: --${name} ${row.value}.`);
-      flags.set(name, { text: inline ?? (follows ? (args[++n] ?? '') : 'on'), source: `--${name}` });
-    } else if (word.startsWith('-') && word !== '-') {
-      throw unknownFlag(command, name ?? word.slice(1), [...known.keys()]);
-    } else {
-      words.push(word);
-    }
+  for (const token of tokens) {
+    if (token.kind === 'positional') words.push(token.value);
+    if (token.kind !== 'option') continue;
+    const { name, value, inlineValue: isInline } = token;
+    const row = known.get(name);
+    if (row === undefined) throw unknownFlag(command, name, [...known.keys()]);
+    const isMissing = value === undefined || (!isInline && value.startsWith('--'));
+    if (row.value !== undefined && isMissing) throw usage(`--${name} needs a value: --${name} ${row.value}.`);
+    flags.set(name, { text: value ?? 'on', source: `--${name}` });
   }
   return { flags, words };
 }
