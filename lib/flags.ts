@@ -169,9 +169,9 @@ function readArguments(table: FlagTable, command: string, args: readonly string[
   for (const token of tokens) {
     if (token.kind === 'positional') words.push(token.value);
     if (token.kind !== 'option') continue;
-    const { name, value, inlineValue: isInline } = token;
+    const { name, rawName, value, inlineValue: isInline } = token;
     const row = known.get(name);
-    if (row === undefined) throw unknownFlag(command, name, [...known.keys()]);
+    if (row === undefined) throw unknownFlag(command, name, rawName, [...known.keys()]);
     const isMissing = value === undefined || (!isInline && value.startsWith('--'));
     if (row.value !== undefined && isMissing) throw usage(`--${name} needs a value: --${name} ${row.value}.`);
     flags.set(name, { text: value ?? 'on', source: `--${name}` });
@@ -179,13 +179,13 @@ function readArguments(table: FlagTable, command: string, args: readonly string[
   return { flags, words };
 }
 
-function unknownFlag(command: string, name: string, known: readonly string[]): RegistrarError {
+function unknownFlag(command: string, name: string, given: string, known: readonly string[]): RegistrarError {
   if (known.includes(`${name}-file`)) {
     return usage(`A secret is not an argument, which other users can see: use --${name}-file or ${variable(name)}.`);
   }
   const near = nearest(name, known);
   const hint = near === undefined ? '' : ` Did you mean --${near}?`;
-  return usage(`registrar ${command} has no flag --${name}.${hint} See "registrar help ${command}".`);
+  return usage(`registrar ${command} has no flag ${given}.${hint} See "registrar help ${command}".`);
 }
 
 type Variables = ReadonlyMap<string, Given>;
