@@ -80,7 +80,7 @@ test('config: an error is one line that names what was given, where, and what it
     [['--prot', '1'], {}, /^registrar serve has no flag --prot\. Did you mean --port\? See "registrar help serve"\.$/],
     [['--lgin=x'], {}, /^registrar user has no flag --lgin\. See "registrar help user"\.$/, 'user'],
     [['--port', '1'], {}, /^registrar check has no flag --port\. See/, 'check'],
-    [['-p', '1'], {}, /has no flag --p\./],
+    [['-p', '1'], {}, /has no flag -p\./],
     [[], { UV_USE_IO_URING: '2' }, /^Unset UV_USE_IO_URING/],
   ];
   for (const [args, env, pattern, command, files] of cases) refused(pattern, () => parse(args, env, command, files));
