@@ -113,3 +113,8 @@ export function messageOf(error: unknown): string {
 export function grouped(value: number): string {
   return value.toLocaleString('en-US');
 }
+
+/** As in "1 user" and "204,312 users". */
+export function counted(value: number, one: string, many = `${one}s`): string {
+  return `${grouped(value)} ${value === 1 ? one : many}`;
+}

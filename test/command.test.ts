@@ -208,13 +208,13 @@ test('command: check, compact and repair work while the service runs, and say wh
   const file = join(data, 'users.jsonl');
   const checked = await registrar(['check', '--data', data]);
   assert.deepEqual([checked.status, checked.stderr], [0, '']);
-  assert.match(checked.stdout, /users\.jsonl: 15 users, 26 lines of which 10 are obsolete, 25 batches, [\d,]+ bytes; every checksum holds\n$/);
+  assert.match(checked.stdout, /users\.jsonl: 15 users, 26 lines \(10 obsolete\), 25 batches, [\d,]+ bytes; every checksum holds\n$/);
   assert.deepEqual([(await registrar(['repair', '--data', data])).status, (await registrar(['repair', '--yes'], { REGISTRAR_DATA: data })).stdout], [0, `${file}: nothing is wrong with it\n`]);
   const compacted = await registrar(['compact', '--data', data]);
   assert.match(compacted.stdout, /^15 users: [\d,]+ bytes became [\d,]+\n$/);
   assert.deepEqual([(await ask('/user/user0')).status, (await ask('/user/user19')).status], [404, 200]);
   assert.equal((await ask('/user/', { method: 'POST', body: { login: 'user0', password: 'correct horse' } })).json.id, 21);
-  assert.match((await registrar(['check', '--data', data])).stdout, /16 users, 17 lines of which 0 are obsolete/);
+  assert.match((await registrar(['check', '--data', data])).stdout, /16 users, 17 lines \(0 obsolete\)/);
   // A line rots underneath.
   const bytes = readFileSync(file);
   bytes[bytes.indexOf('user7') + 4]! ^= 1;

@@ -1,6 +1,6 @@
 /** The command `check`: reads every line of the users file, and changes nothing. */
 
-import { RegistrarError, grouped, hasCode, systemCode } from '../../lib/errors.ts';
+import { RegistrarError, counted, grouped, hasCode, systemCode } from '../../lib/errors.ts';
 import { requireUsersFile } from '../../lib/open.ts';
 import { cannotRead, openToOthers } from '../../lib/store/file/directory.ts';
 import { nodeFileSystem } from '../../lib/store/file/file-system.ts';
@@ -27,10 +27,12 @@ prints what is in the file. It changes nothing and waits for no other process.`,
       throw new RegistrarError('corrupt', reason);
     }
     const { users, lines, deadLines, batches, bytes, unfinishedBytes } = facts;
-    const counts = `${grouped(users)} users, ${grouped(lines)} lines of which ${grouped(deadLines)} are obsolete`;
-    await terminal.print(`${file}: ${counts}, ${grouped(batches)} batches, ${grouped(bytes)} bytes; every checksum holds\n`);
+    const counts = [
+      counted(users, 'user'), `${counted(lines, 'line')} (${grouped(deadLines)} obsolete)`, counted(batches, 'batch', 'batches'), counted(bytes, 'byte'),
+    ];
+    await terminal.print(`${file}: ${counts.join(', ')}; every checksum holds\n`);
     if (unfinishedBytes === 0) return;
-    terminal.say(`The last ${grouped(unfinishedBytes)} bytes belong to a write that is in progress, or was interrupted.`);
+    terminal.say(`The last ${counted(unfinishedBytes, 'byte')} belong to a write that is in progress, or was interrupted.`);
   },
 };
 

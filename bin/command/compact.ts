@@ -1,6 +1,6 @@
 /** The command `compact`: removes obsolete records from the users file. */
 
-import { grouped } from '../../lib/errors.ts';
+import { counted, grouped } from '../../lib/errors.ts';
 import { requireUsersFile } from '../../lib/open.ts';
 import { prepareDirectory } from '../../lib/store/file/directory.ts';
 import { FileUserStore } from '../../lib/store/file/file-user-store.ts';
@@ -20,6 +20,6 @@ The disk needs room for both files.`,
     prepareDirectory(config.data);
     const store = await FileUserStore.open({ path, lockWaitMsMax: config.lockWaitMsMax, report: terminal.say });
     const { users, bytesBefore, bytesAfter } = await store.compact().finally(() => store.close());
-    await terminal.print(`${grouped(users)} users: ${grouped(bytesBefore)} bytes became ${grouped(bytesAfter)}\n`);
+    await terminal.print(`${counted(users, 'user')}: ${grouped(bytesBefore)} bytes became ${grouped(bytesAfter)}\n`);
   },
 };

@@ -1,7 +1,7 @@
 /** The command `export`: writes all users as lines of JSON, hashes included. */
 
 import { statSync } from 'node:fs';
-import { grouped } from '../../lib/errors.ts';
+import { counted } from '../../lib/errors.ts';
 import { usage } from '../../lib/flags.ts';
 import { openUsers, usersFile } from '../../lib/open.ts';
 import { exportText } from '../../lib/transfer/export.ts';
@@ -65,8 +65,7 @@ async function writeFile(output: string, text: AsyncIterable<Buffer>, terminal: 
 }
 
 function leftOutMessage(name: string, count: number): string {
-  const users = `${grouped(count)} ${count === 1 ? 'user' : 'users'}`;
-  return `Left out the field ${JSON.stringify(name)} of ${users}: this version does not know it. Copy the users file to keep it.`;
+  return `Left out the field ${JSON.stringify(name)} of ${counted(count, 'user')}: this version does not know it. Copy the users file to keep it.`;
 }
 
 function isSameFile(one: string, other: string): boolean {

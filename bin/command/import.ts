@@ -4,7 +4,7 @@ import { createReadStream } from 'node:fs';
 import { once } from 'node:events';
 import type { Readable } from 'node:stream';
 import { addAbortSignal } from 'node:stream';
-import { RegistrarError, grouped, messageOf, systemCode } from '../../lib/errors.ts';
+import { RegistrarError, counted, grouped, messageOf, systemCode } from '../../lib/errors.ts';
 import { now, openUsers, reportWeakKdf } from '../../lib/open.ts';
 import { importLines } from '../../lib/transfer/import.ts';
 import type { ImportResult } from '../../lib/transfer/import.ts';
@@ -105,7 +105,7 @@ function summary({ added, unchanged, refused, invalid }: Readonly<Counts>, isDry
   const [add, refuse] = isDryRun ? ['to add', 'to refuse'] : ['added', 'refused'];
   const counts = [[added, add], [unchanged, 'there already'], [refused, refuse], [invalid, 'invalid']] as const;
   const text = counts.map(([count, what]) => `${grouped(count)} ${what}`).join(', ');
-  return `${grouped(lines)} ${lines === 1 ? 'line' : 'lines'}: ${text}${isDryRun ? '; nothing was written' : ''}`;
+  return `${counted(lines, 'line')}: ${text}${isDryRun ? '; nothing was written' : ''}`;
 }
 
 function costlyWarning({ count, max }: { readonly count: number; readonly max: number }): string {
@@ -115,5 +115,5 @@ function costlyWarning({ count, max }: { readonly count: number; readonly max: n
 }
 
 function reached(line: number, added: number): string {
-  return `It reached line ${grouped(line)}; ${grouped(added)} users were added and stay. Run it again to continue.`;
+  return `It reached line ${grouped(line)}. Added, and kept: ${counted(added, 'user')}. Run it again to continue.`;
 }

@@ -1,6 +1,6 @@
 /** The command `repair`: writes a users file anew with what can be read of a damaged one, after a question. */
 
-import { grouped } from '../../lib/errors.ts';
+import { counted, grouped } from '../../lib/errors.ts';
 import { requireUsersFile } from '../../lib/open.ts';
 import { prepareDirectory } from '../../lib/store/file/directory.ts';
 import { nodeFileSystem } from '../../lib/store/file/file-system.ts';
@@ -27,11 +27,11 @@ unless --unverified takes them.`,
     prepareDirectory(config.data);
     const confirm = async (reason: string, { users, losses, unverified }: Recovery): Promise<void> => {
       terminal.say(reason);
-      const taken = config.unverified ? `, ${grouped(unverified)} lines of them without a valid checksum` : '';
+      const taken = config.unverified ? `, ${grouped(unverified)} of them from lines without a valid checksum` : '';
       const lost = (losses.length === 0 ? ['nothing that was acknowledged'] : losses).map((loss) => `  ${loss}\n`).join('');
-      await terminal.print(`${grouped(users.size)} users can be recovered${taken}. What is lost:\n${lost}`);
+      await terminal.print(`${counted(users.size, 'user')} can be recovered${taken}. What is lost:\n${lost}`);
       if (unverified > 0 && !config.unverified) {
-        terminal.say(`${grouped(unverified)} lines without a valid checksum read as valid users or removals: --unverified takes them.`);
+        terminal.say(`Without a valid checksum, but read as a user or a removal: ${counted(unverified, 'line')}. --unverified takes them.`);
       }
       await terminal.confirm('Write a new file with them, and keep the old one? [y/N] ', config.yes);
     };
@@ -39,6 +39,6 @@ unless --unverified takes them.`,
     const done = await repairFile({ fs: nodeFileSystem, path, lockWaitMsMax, now: new Date(), takesUnverified, confirm });
     if (done === undefined) return void (await terminal.print(`${path}: nothing is wrong with it\n`));
     await recordCommand(config, terminal, { event: 'repaired', count: done.users, detail: done.quarantine });
-    await terminal.print(`${path} has ${grouped(done.users)} users now; the damaged file is ${done.quarantine}\n`);
+    await terminal.print(`${path} has ${counted(done.users, 'user')} now; the damaged file is ${done.quarantine}\n`);
   },
 };

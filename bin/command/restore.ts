@@ -3,7 +3,7 @@
 import { existsSync } from 'node:fs';
 import { SecretFiles } from '../../lib/auth/secret-files.ts';
 import { SigningKeys } from '../../lib/auth/signing-keys.ts';
-import { RegistrarError, grouped } from '../../lib/errors.ts';
+import { RegistrarError, counted } from '../../lib/errors.ts';
 import { usage } from '../../lib/flags.ts';
 import { createDirectory, now, signingKeysOptions, usersFile } from '../../lib/open.ts';
 import { nodeFileSystem } from '../../lib/store/file/file-system.ts';
@@ -31,14 +31,14 @@ present file to tell them, a million ids are skipped.`,
     const found = await readBackup(nodeFileSystem, backup);
     const directory = createDirectory(config.data, terminal.say);
     const path = usersFile(directory);
-    const users = grouped(found.recovery.users.size);
-    terminal.say(`"${backup}" is ${found.kind === 'copy' ? 'a copy of a users file' : 'an export'} with ${users} users.`);
+    const users = counted(found.recovery.users.size, 'user');
+    terminal.say(`"${backup}" is ${found.kind === 'copy' ? 'a copy of a users file' : 'an export'} with ${users}.`);
     if (existsSync(path)) await terminal.confirm(`Replace "${path}" with it, and end every session? [y/N] `, config.yes);
     const keys = signingKeysOptions(config, new SecretFiles(directory), terminal.say);
     const { lockWaitMsMax } = config;
     const beforeReplace = async (): Promise<void> => void (await SigningKeys.revoke(keys));
     const kept = await restoreFile({ fs: nodeFileSystem, path, lockWaitMsMax, now: now(), beforeReplace }, found);
     await recordCommand(config, terminal, { event: 'restored', count: found.recovery.users.size, detail: backup });
-    await terminal.print(`${path} has ${users} users now${kept === undefined ? '' : `; the file before is ${kept}`}\n`);
+    await terminal.print(`${path} has ${users} now${kept === undefined ? '' : `; the file before is ${kept}`}\n`);
   },
 };

@@ -132,7 +132,7 @@ trial('transfer: interrupted, import says how far it came; killed, nothing is ha
     assert.equal(results.length, 8_000);
     const added = results.filter(({ outcome }) => outcome === 'added').length;
     assert.equal(added, signal === 'SIGINT' ? 8_000 : 0);
-    if (code !== null) assert.match(stderr, new RegExp(`Interrupted\\. It reached line 8,000; ${signal === 'SIGINT' ? '8,000' : '0'} users were added and stay\\. Run it again`));
+    if (code !== null) assert.match(stderr, new RegExp(`Interrupted\\. It reached line 8,000\\. Added, and kept: ${signal === 'SIGINT' ? '8,000' : '0'} users\\. Run it again`));
   }
   const last = registrar(['import', '--data', data], input);
   assert.deepEqual([last.status, last.stdout], [0, '9,000 lines: 1,000 added, 8,000 there already, 0 refused, 0 invalid\n']);
@@ -168,7 +168,7 @@ trial('transfer: on a disk that is full an export leaves nothing, and an import 
   mkdirSync(small, { mode: 0o700 });
   const into = registrar(['import', '--data', small], hashed(20_000));
   assert.equal(into.status, 1);
-  const [, line = '', added = ''] = /no room|full/i.test(into.stderr) ? (/It reached line ([\d,]+); ([\d,]+) users were added and stay/.exec(into.stderr) ?? []) : [];
+  const [, line = '', added = ''] = /no room|full/i.test(into.stderr) ? (/It reached line ([\d,]+)\. Added, and kept: ([\d,]+) users/.exec(into.stderr) ?? []) : [];
   assert.ok(Number(added.replaceAll(',', '')) > 0, into.stderr);
   assert.equal(line, added);
   const users = registrar(['export', '--data', small]).stdout.trimEnd().split('\n');
