@@ -27,10 +27,8 @@ prints what is in the file. It changes nothing and waits for no other process.`,
       throw new RegistrarError('corrupt', reason);
     }
     const { users, lines, deadLines, batches, bytes, unfinishedBytes } = facts;
-    const counts = [
-      counted(users, 'user'), `${counted(lines, 'line')} (${grouped(deadLines)} obsolete)`, counted(batches, 'batch', 'batches'), counted(bytes, 'byte'),
-    ];
-    await terminal.print(`${file}: ${counts.join(', ')}; every checksum holds\n`);
+    const read = `${counted(users, 'user')}, ${counted(lines, 'line')} (${grouped(deadLines)} obsolete)`;
+    await terminal.print(`${file}: ${read}, ${counted(batches, 'batch', 'batches')}, ${counted(bytes, 'byte')}; every checksum holds\n`);
     if (unfinishedBytes === 0) return;
     terminal.say(`The last ${counted(unfinishedBytes, 'byte')} belong to a write that is in progress, or was interrupted.`);
   },

@@ -65,7 +65,8 @@ async function writeFile(output: string, text: AsyncIterable<Buffer>, terminal: 
 }
 
 function leftOutMessage(name: string, count: number): string {
-  return `Left out the field ${JSON.stringify(name)} of ${counted(count, 'user')}: this version does not know it. Copy the users file to keep it.`;
+  const field = `the field ${JSON.stringify(name)} of ${counted(count, 'user')}`;
+  return `Left out ${field}: this version does not know it. Copy the users file to keep it.`;
 }
 
 function isSameFile(one: string, other: string): boolean {
