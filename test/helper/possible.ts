@@ -113,6 +113,19 @@ export function cannotUnshare(...flags: readonly string[]): string | false {
   });
 }
 
+/** False, or why no systemd can be booted here: it gets namespaces of its own, an overlay of this machine's root, and cgroup v2. */
+export function cannotBootSystemd(): string | false {
+  return once('systemd', () => {
+    const mounts = [
+      'mount -t tmpfs tmpfs /mnt', 'cd /mnt', 'mkdir upper work root', 'mount -t overlay overlay -o lowerdir=/,upperdir=upper,workdir=work root',
+      'mount -t cgroup2 cgroup2 root/mnt',
+    ];
+    const flags = ['--mount', '--uts', '--ipc', '--net', '--cgroup', '--pid', '--fork'];
+    const { status } = spawnSync('unshare', [...flags, 'sh', '-c', mounts.join(' && ')], { stdio: 'ignore', timeout: 10_000 });
+    return status === 0 ? false : 'namespaces, an overlay of the root or cgroup v2 are not permitted';
+  });
+}
+
 function once(key: string, find: () => string | false): string | false {
   const before = known.get(key);
   if (before !== undefined) return before;

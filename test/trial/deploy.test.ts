@@ -6,7 +6,7 @@ import { once } from 'node:events';
 import { chmodSync, chownSync, copyFileSync, cpSync, existsSync, mkdirSync, readFileSync, statSync, writeFileSync } from 'node:fs';
 import https from 'node:https';
 import { dirname, join } from 'node:path';
-import { cannotUnshare } from '../helper/possible.ts';
+import { cannotBootSystemd, cannotUnshare } from '../helper/possible.ts';
 import { certificates, client } from '../helper/service.ts';
 import { freePort, loader, root, temporaryDirectory, until } from '../helper/temporary.ts';
 import { trial } from '../helper/trial.ts';
@@ -107,7 +107,7 @@ function documentedSteps(): string {
 }
 
 trial('systemd unit: the documented steps install it, and systemd starts, reloads, restarts and stops the service', {
-  cannot: () => (loader.length === 0 ? cannotUnshare('--pid', '--fork', '--mount', '--uts', '--ipc', '--net', '--cgroup') : 'the unit runs plain JavaScript'),
+  cannot: () => (loader.length === 0 ? cannotBootSystemd() : 'make install needs the Node that runs it to read TypeScript'),
   needs: ['systemctl', 'nsenter', 'setpriv', 'curl'],
 }, async (t) => {
   const base = temporaryDirectory(t);
