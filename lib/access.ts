@@ -30,6 +30,8 @@ export interface Session {
   readonly issued: number;
   readonly expires: number;
   readonly signedIn: number;
+  /** `expires` in ISO 8601. */
+  readonly expiresAt: string;
   /** Whether the cookie outlives the browser's session. */
   readonly isPersistent: boolean;
 }

@@ -55,8 +55,8 @@ export class Sessions {
     return this.#issue(user, use, isPersistent, this.#seconds());
   }
 
-  /** A later token for the cookie of a session, if half of its lifetime is over and the session may last longer. */
-  async renew(session: Session): Promise<IssuedToken | undefined> {
+  /** A later token for the cookie of a session; undefined unless half of its lifetime is over and the session may last longer. */
+  renew(session: Session): Promise<IssuedToken> | undefined {
     const { issued, expires, signedIn, isPersistent } = session;
     const now = this.#seconds();
     if (now < (issued + expires) / 2 || this.#expiry('cookie', now, signedIn) <= expires) return undefined;
@@ -119,7 +119,7 @@ export class Sessions {
     const claims = readToken(token, find);
     if (claims === undefined || !this.#isCurrent(claims, use)) return undefined;
     const { sub, preferred_username: login, version, iat: issued, exp: expires, auth_time: signedIn, persistent: isPersistent } = claims;
-    const session = { id: Number(sub), login, version, issued, expires, signedIn, isPersistent };
+    const session = { id: Number(sub), login, version, issued, expires, expiresAt: isoTime(expires), signedIn, isPersistent };
     // A copy: a part of a header would keep the whole header in memory.
     this.#verified.set(Buffer.from(token, 'latin1').toString('latin1'), { claims, session });
     return session;

@@ -9,7 +9,6 @@ import type { RequestContext } from '../auth/request-context.ts';
 import { RegistrarError } from '../errors.ts';
 import { publicUser } from '../user.ts';
 import type { User } from '../user.ts';
-import { isoTime } from '../auth/sessions.ts';
 import type { IssuedToken, Sessions } from '../auth/sessions.ts';
 import { isNavigation } from './header-values.ts';
 import { json, route } from './route.ts';
@@ -45,14 +44,11 @@ export const sessionRoutes: readonly Route[] = [
       responses: { 200: { is: 'The user.', headers: [...identity, 'Set-Cookie'], content: { 'application/json': 'SignedIn' } } },
       errors: ['disabled'],
     },
-    handle: async ({ sessions }, context) => {
-      const principal = userOf(context);
-      const renewed = await renew(sessions, principal);
-      const expires = renewed?.expires ?? (principal.session && isoTime(principal.session.expires));
-      const headers = { 'Content-Type': 'application/json', ...identityHeaders(principal, renewed) };
-      const body = `{"user":${principal.json},"expires":${expires === undefined ? 'null' : `"${expires}"`}}\n`;
-      return { status: 200, headers, body };
-    },
+    handle: ({ sessions }, context) => identify(sessions, userOf(context), ({ json: user, session }, headers, renewed) => {
+      const expires = renewed?.expires ?? session?.expiresAt;
+      const body = `{"user":${user},"expires":${expires === undefined ? 'null' : `"${expires}"`}}\n`;
+      return { status: 200, headers: { 'Content-Type': 'application/json', ...headers }, body };
+    }),
   }),
   route({
     method: 'DELETE', pattern: '/session', action: 'close-session',
@@ -93,10 +89,7 @@ export const sessionRoutes: readonly Route[] = [
       },
       errors: ['disabled'],
     },
-    handle: async ({ sessions }, context) => {
-      const principal = userOf(context);
-      return { status: 200, headers: identityHeaders(principal, await renew(sessions, principal)) };
-    },
+    handle: ({ sessions }, context) => identify(sessions, userOf(context), (_principal, headers) => ({ status: 200, headers })),
   }),
   route({
     method: 'GET', pattern: '/.well-known/jwks.json', action: 'public',
@@ -120,13 +113,18 @@ export function requireSame({ id, version }: UserPrincipal): (user: User) => voi
   };
 }
 
-function identityHeaders({ login, id, session }: UserPrincipal, renewed: IssuedToken | undefined): Record<string, string> {
-  const user = { 'X-User': encodeURIComponent(login), 'X-User-Id': String(id) };
-  return renewed === undefined ? user : { ...user, 'Set-Cookie': cookieOf(renewed, session?.isPersistent === true) };
-}
-
-async function renew(sessions: Sessions, { by, session }: UserPrincipal): Promise<IssuedToken | undefined> {
-  return by === 'cookie' && session !== undefined ? sessions.renew(session) : undefined;
+/** Names the user in headers, and renews a cookie when it is due; otherwise without a promise, since proxies ask for every request. */
+function identify(
+  sessions: Sessions,
+  principal: UserPrincipal,
+  reply: (principal: UserPrincipal, headers: Record<string, string>, renewed?: IssuedToken) => Reply,
+): Reply | Promise<Reply> {
+  const { by, session, login, id } = principal;
+  const headers = { 'X-User': encodeURIComponent(login), 'X-User-Id': String(id) };
+  const renewing = by === 'cookie' && session !== undefined ? sessions.renew(session) : undefined;
+  return renewing === undefined ? reply(principal, headers) : renewing.then((renewed) => (
+    reply(principal, { ...headers, 'Set-Cookie': cookieOf(renewed, session?.isPersistent === true) }, renewed)
+  ));
 }
 
 function cookieOf({ token, seconds }: IssuedToken, isPersistent: boolean): string {

@@ -146,7 +146,7 @@ test('sessions: a token has the claims that other services need, and the JWKS ve
     iss: issuer, aud: 'app', sub: '17', preferred_username: 'alice', version: 1, iat, exp: iat + 7200, auth_time: iat, use: 'cookie', persistent: true,
   });
   assert.deepEqual([expires, seconds], ['2026-11-22T17:00:00.000Z', 7200]);
-  assert.deepEqual(sessions.read(token, 'cookie'), { ...alice, issued: iat, expires: iat + 7200, signedIn: iat, isPersistent: true });
+  assert.deepEqual(sessions.read(token, 'cookie'), { ...alice, issued: iat, expires: iat + 7200, expiresAt: expires, signedIn: iat, isPersistent: true });
   assert.equal(sessions.read(token, 'bearer'), undefined);
   const bearer = await sessions.issue(alice, 'bearer');
   assert.deepEqual([sessions.read(bearer.token, 'cookie'), bearer.seconds], [undefined, 3600]);
