@@ -3,7 +3,6 @@
  * The port is taken before any directory or file is created, so that a second start on the same port changes nothing.
  */
 
-import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { isLoopback } from './access.ts';
 import type { Config } from './config.ts';
@@ -24,7 +23,8 @@ import { auditPath, now, openPasswordLinks, openUsers, readAuditKey, reportWeakK
 import type { OpenedUsers } from './open.ts';
 import type { Output } from './telemetry/log.ts';
 import { Telemetry } from './telemetry/telemetry.ts';
-import { AdminToken, SecretToken, adminTokenName } from './auth/admin-token.ts';
+import { StaticToken } from './auth/static-token.ts';
+import type { TokenName } from './auth/static-token.ts';
 import { checkMode, markAuthenticated } from './auth/mode.ts';
 import type { Mode } from './auth/mode.ts';
 import { Sessions } from './auth/sessions.ts';
@@ -80,7 +80,9 @@ export async function openApp(config: Config, { report: tell, onFailed: fail, ou
     telemetry.modeChanged('authenticated');
     mark().catch((error: unknown) => report(`Cannot mark the data directory as one of authenticated mode: ${messageOf(error)}.`));
   };
-  const admin = new AdminToken({ configured: config.adminToken, path: join(config.data, adminTokenName), report, onSet });
+  const { data, adminToken, metricsToken, host, port, socket, connectionsMax } = config;
+  const admin = new StaticToken({ name: 'admin', configured: adminToken, directory: data, report, onSet });
+  const metrics = new StaticToken({ name: 'metrics', configured: metricsToken, directory: data, report });
   const mode = (): Mode => (admin.isSet() ? 'authenticated' : 'unauthenticated');
   checkMode(mode(), { ...config, isCluster, isOpen: config.open });
   // Requests that arrive before the store is open wait for it.
@@ -90,7 +92,6 @@ export async function openApp(config: Config, { report: tell, onFailed: fail, ou
   let handler: Handler = async (...call) => {
     await opened.then((ready) => ready(...call), () => void call[1].destroy());
   };
-  const { host, port, socket, connectionsMax } = config;
   const at = socket === undefined ? { host, port } : { socket };
   const serve: Handler = (request, response, expectation, done) => handler(request, response, expectation, done);
   const server = await HttpServer.listen({ at, certificate, connectionsMax, handler: serve, onUnparsable: telemetry.unparsable, report });
@@ -104,7 +105,7 @@ export async function openApp(config: Config, { report: tell, onFailed: fail, ou
     const isBusy = (): string | undefined => (hasher.isFull ? 'too many passwords are waiting to be hashed' : undefined);
     const sources = { version, store, hashQueue: () => hasher, connections: () => server.connections };
     telemetry.start({ ...sources, certificateExpires: () => certificate?.expires }, [unhealthyReason, isBusy]);
-    handler = makeHandler(config, users, tokens, admin, report, telemetry);
+    handler = makeHandler(config, users, tokens, { admin, metrics }, report, telemetry);
     const [{ url }, { where }] = [server, users];
     const page = config.publicUrl === undefined && socket !== undefined ? undefined : `${config.publicUrl ?? url}/`;
     telemetry.log?.event('info', 'listening', { url, page, mode: mode(), users: where, version });
@@ -138,14 +139,15 @@ export async function openApp(config: Config, { report: tell, onFailed: fail, ou
 type Tokens = Pick<RouteParts, 'sessions' | 'links'>;
 
 function makeHandler(
-  config: Config, { registry }: OpenedUsers, tokens: Tokens, admin: AdminToken, report: HandlerOptions['report'], telemetry: Telemetry,
+  config: Config, { registry }: OpenedUsers, tokens: Tokens, { admin, metrics }: Readonly<Record<TokenName, StaticToken>>,
+  report: HandlerOptions['report'], telemetry: Telemetry,
 ): Handler {
   const address = config.publicUrl === undefined ? undefined : new URL(config.publicUrl);
   const authenticator = new Authenticator({
     registry,
     admin,
     sessions: tokens.sessions,
-    metrics: config.metricsToken === undefined ? undefined : new SecretToken(config.metricsToken),
+    metrics,
     limits: config.limits ? new Limits({ now: milliseconds, waitMsMax: config.hashWaitMsMax }) : undefined,
     trusted: config.trustedProxy,
     origins: { own: address?.origin, allowed: config.allowOrigin, isHttps: !config.http || address?.protocol === 'https:' },

@@ -117,7 +117,7 @@ export const flags = {
   audience: flag('TEXT', '', optional(text('a name')), service, 'aud of session tokens, by default the issuer; a change ends sessions'),
   audit: flag('off|FILE', '', optional(text('a file')), directory, 'audit log; by default audit.jsonl in the data directory'),
   open: run(undefined, 'off', onOff, service, 'unauthenticated mode on a cluster, or after authenticated mode'),
-  'metrics-token': secret(token, service, 'token for /metrics, and nothing else'),
+  'metrics-token': secret(token, service, 'token for /metrics; without it, the one of "registrar token --metrics"'),
   'admin-token': secret(token, service, 'admin token; without it, the one that "registrar token" made'),
   kdf: flag('KDF', 'pbkdf2:sha256:600000', kdf, hashing, 'how new passwords are hashed'),
   'password-min': flag('N', '8', wholeNumber(8, 64), hashing, 'characters that a new password needs'),
@@ -148,7 +148,8 @@ export const flags = {
   json: run(undefined, 'off', onOff, ['user', 'import', 'export'], 'JSON for programs'),
   yes: run(undefined, 'off', onOff, ['user', 'repair', 'restore'], 'do not ask for confirmation'),
   unverified: run(undefined, 'off', onOff, ['repair'], 'take valid users whose checksum does not hold'),
-  new: run(undefined, 'off', onOff, ['token'], 'replace the admin token'),
+  metrics: run(undefined, 'off', onOff, ['token'], 'print the token for /metrics instead, and create it if there is none'),
+  new: run(undefined, 'off', onOff, ['token'], 'replace the token'),
   'revoke-keys': run(undefined, 'off', onOff, ['token'], 'revoke all signing keys, which ends all sessions, and make a new one'),
   'signing-key': run(undefined, 'off', onOff, ['token'], 'replace the key that signs session tokens, and print its id'),
 

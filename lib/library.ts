@@ -121,6 +121,4 @@ class Registrar {
   }
 }
 
-function parse(json: string): User {
-  return JSON.parse(json) as User;
-}
+const parse = (json: string): User => JSON.parse(json) as User;

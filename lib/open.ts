@@ -143,8 +143,7 @@ export function createDirectory(path: string, report: OpenOptions['report']): st
 
 /** The secrets alone; no users file is created for them. */
 export async function openSecrets(config: Config, report: OpenOptions['report']): Promise<Pick<OpenedUsers, 'secrets' | 'close'>> {
-  const none = async (): Promise<void> => undefined;
-  if (config.etcd.length === 0) return { secrets: new SecretFiles(createDirectory(config.data, report)), close: none };
+  if (config.etcd.length === 0) return { secrets: new SecretFiles(createDirectory(config.data, report)), close: async () => undefined };
   const { store, secrets } = await openCluster(config, report);
   return { secrets, close: () => store.close() };
 }

@@ -9,7 +9,7 @@ import { mkdtempSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { openApp } from '../../lib/app.ts';
-import { makeAdminToken } from '../../lib/auth/admin-token.ts';
+import { makeToken } from '../../lib/auth/static-token.ts';
 import type { Config } from '../../lib/config.ts';
 import type { ProxyName } from '../../lib/deploy/site.ts';
 import { RegistrarError, messageOf, systemCode } from '../../lib/errors.ts';
@@ -47,7 +47,7 @@ export async function runBehindProxy(
     // The site first: what is wrong with it is reported before anything is created.
     writeFileSync(file, site(service, directory));
     if (service.adminToken === undefined) {
-      const { path, isNew } = await makeAdminToken(createDirectory(service.data, say));
+      const { path, isNew } = await makeToken(createDirectory(service.data, say), 'admin');
       say(`The admin token is ${isNew ? 'new, and ' : ''}in "${path}". "registrar token" prints it.`);
     }
     let failure: RegistrarError | undefined;

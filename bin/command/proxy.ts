@@ -1,8 +1,8 @@
 /** The command `proxy`: prints a site for nginx, Apache or Caddy that fits the service as its flags say, or runs both. */
 
 import { readFileSync } from 'node:fs';
-import { join, resolve } from 'node:path';
-import { AdminToken, adminTokenName } from '../../lib/auth/admin-token.ts';
+import { resolve } from 'node:path';
+import { StaticToken } from '../../lib/auth/static-token.ts';
 import { flags } from '../../lib/config.ts';
 import type { Config } from '../../lib/config.ts';
 import { proxySite } from '../../lib/deploy/site.ts';
@@ -35,7 +35,7 @@ made, and the ports are 8080 and 8444 of 127.0.0.1 by default.`,
     const site = (own: Config, directory?: string): string => siteText(server, { config: own, given, directory });
     if (config.run) return runBehindProxy(server, config, site, terminal);
     const { adminToken: configured, data } = config;
-    if (!new AdminToken({ configured, path: join(data, adminTokenName), report: terminal.say }).isSet()) {
+    if (!new StaticToken({ name: 'admin', configured, directory: data, report: terminal.say }).isSet()) {
       const reason = 'Without an admin token the service rejects what comes through a proxy.';
       throw new RegistrarError('cannot-start', `${reason} Run: registrar token`);
     }

@@ -2,7 +2,7 @@
 
 import { existsSync } from 'node:fs';
 import { setTimeout as sleep } from 'node:timers/promises';
-import { makeAdminToken } from '../../lib/auth/admin-token.ts';
+import { makeToken } from '../../lib/auth/static-token.ts';
 import { secretFreshMs } from '../../lib/auth/secret-store.ts';
 import { SigningKeys } from '../../lib/auth/signing-keys.ts';
 import type { Config } from '../../lib/config.ts';
@@ -17,13 +17,15 @@ export const token: Command = {
   about: `
 Prints the admin token, and creates it if there is none. A service on the same
 directory notices it within a second, and authenticates requests from then on.
-The token allows everything: curl -H "Authorization: Bearer …".
+The token allows everything: curl -H "Authorization: Bearer …". --metrics prints
+another one instead, which opens /metrics and nothing else.
 
 --revoke-keys ends all sessions: when the command returns, no process accepts
 a token of an earlier key. --signing-key lets them live until they expire.
 
-The token is kept in admin-token in the data directory, readable by its owner
-only. A service that is given an admin token does not read that file.`,
+The tokens are kept in admin-token and metrics-token in the data directory,
+readable by their owner only. A service that is given a token by a flag or a
+variable does not read its file.`,
   examples: [
     'TOKEN=$(registrar token --data /var/lib/registrar)',
     'curl -k -H "Authorization: Bearer $TOKEN" https://localhost:8443/user/',
@@ -31,9 +33,10 @@ only. A service that is given an admin token does not read that file.`,
   run: async ({ config }, terminal) => {
     if (config.signingKey || config.revokeKeys) return replaceSigningKey(config, terminal);
     const directory = createDirectory(config.data, terminal.say);
-    const { value, path, isNew } = await makeAdminToken(directory, { isNew: config.new });
-    if (isNew) await recordCommand(config, terminal, { event: 'token-made' });
-    if (isNew) terminal.say(`The admin token is new, and is kept in "${path}".`);
+    const name = config.metrics ? 'metrics' : 'admin';
+    const { value, path, isNew } = await makeToken(directory, name, { isNew: config.new });
+    if (isNew) await recordCommand(config, terminal, { event: 'token-made', detail: name });
+    if (isNew) terminal.say(`The ${name} token is new, and is kept in "${path}".`);
     if (config.etcd.length === 0 && !existsSync(usersFile(directory))) {
       terminal.say(`There are no users in "${directory}" yet. If the service has another directory, name it with --data.`);
     }

@@ -11,7 +11,7 @@ import { RegistrarError, hasCode } from '../errors.ts';
 import type { PublicUser, Registry } from '../registry.ts';
 import { parseLogin, publicUser } from '../user.ts';
 import type { User } from '../user.ts';
-import type { AdminToken, SecretToken } from './admin-token.ts';
+import type { StaticToken } from './static-token.ts';
 import { BoundedMap } from './bounded-map.ts';
 import { clientAddress, clientOf } from './client-address.ts';
 import type { Client, TrustedProxies } from './client-address.ts';
@@ -23,9 +23,9 @@ import type { Sessions } from './sessions.ts';
 
 export interface AuthenticatorOptions {
   readonly registry: Registry;
-  readonly admin: Pick<AdminToken, 'isSet' | 'matches'>;
+  readonly admin: Pick<StaticToken, 'isSet' | 'matches'>;
   /** Opens /metrics and nothing else. */
-  readonly metrics: SecretToken | undefined;
+  readonly metrics: Pick<StaticToken, 'matches'>;
   readonly sessions: Pick<Sessions, 'read'>;
   /** Undefined where a proxy limits. */
   readonly limits: Limits | undefined;
@@ -146,7 +146,7 @@ export class Authenticator {
 
   #byToken(context: RequestContext, token: string): Principal | Promise<Principal> {
     const { admin, metrics } = this.#options;
-    const kind = admin.matches(token) ? 'admin' : metrics?.matches(token) === true ? 'metrics' : undefined;
+    const kind = admin.matches(token) ? 'admin' : metrics.matches(token) ? 'metrics' : undefined;
     if (kind === undefined) return this.#bySession(context, token, 'bearer');
     this.#authenticated(context);
     return { kind };

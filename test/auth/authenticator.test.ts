@@ -28,7 +28,7 @@ function openAuthenticator() {
     },
   };
   const authenticator = new Authenticator({
-    registry: registry as never, admin: { isSet: () => true, matches: () => false }, metrics: undefined, sessions: { read: () => undefined },
+    registry: registry as never, admin: { isSet: () => true, matches: () => false }, metrics: { matches: () => false }, sessions: { read: () => undefined },
     limits: new Limits({ now: () => ms, waitMsMax: 5_000 }), trusted: parseTrustedProxies('') as never,
     origins: { own: undefined, allowed: [], isHttps: true }, corsHeaders: () => ({}), verifiedSecondsMax: 60, verifiedEntriesMax: 100, now: () => ms,
   });

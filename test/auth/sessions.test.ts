@@ -6,7 +6,7 @@ import { chmodSync, mkdirSync, readFileSync, readdirSync, renameSync, rmSync, st
 import { join } from 'node:path';
 import { test } from 'node:test';
 import type { TestContext } from 'node:test';
-import { AdminToken, SecretToken, makeAdminToken } from '../../lib/auth/admin-token.ts';
+import { StaticToken, SecretToken, makeToken } from '../../lib/auth/static-token.ts';
 import { FileWatcher } from '../../lib/auth/file-watcher.ts';
 import { checkMode, markAuthenticated } from '../../lib/auth/mode.ts';
 import type { ModeConfig } from '../../lib/auth/mode.ts';
@@ -317,7 +317,7 @@ function openAdminToken(t: TestContext, configured?: string) {
   const path = join(directory, 'admin-token');
   const lines: string[] = [];
   let [ms, sets] = [0, 0];
-  const openToken = (): AdminToken => new AdminToken({ configured, path, report: (line) => lines.push(line), onSet: () => sets++, now: () => ms });
+  const openToken = (): StaticToken => new StaticToken({ name: 'admin', configured, directory, report: (line) => lines.push(line), onSet: () => sets++, now: () => ms });
   const put = (text: string): void => writeFileSync(path, text, { mode: 0o600 });
   return { directory, path, lines, openToken, put, sets: () => sets, pass: (seconds = 1) => void (ms += seconds * 1000) };
 }
@@ -348,15 +348,15 @@ test('admin-token: one that is made while the service runs ends unauthenticated 
   const { openToken, pass, path, directory, lines, sets } = openAdminToken(t);
   const service = openToken();
   assert.deepEqual([service.isSet(), service.matches('')], [false, false]);
-  const made = await makeAdminToken(directory);
+  const made = await makeToken(directory, 'admin');
   assert.match(made.value, /^[\w-]{43}$/);
   assert.equal(readFileSync(path, 'utf8'), `${made.value}\n`);
   assert.equal(statSync(path).mode & 0o777, 0o600);
   assert.deepEqual(readdirSync(directory), ['admin-token', 'authenticated-mode']);
   pass();
   assert.deepEqual([service.isSet(), service.matches(made.value), service.matches(`${made.value}x`), sets()], [true, true, false, 1]);
-  assert.deepEqual(await makeAdminToken(directory), { ...made, isNew: false });
-  const next = await makeAdminToken(directory, { isNew: true });
+  assert.deepEqual(await makeToken(directory, 'admin'), { ...made, isNew: false });
+  const next = await makeToken(directory, 'admin', { isNew: true });
   pass();
   assert.deepEqual([service.matches(made.value), service.matches(next.value), sets()], [false, true, 1]);
   assert.ok(!lines.join('\n').includes(made.value));

@@ -12,7 +12,7 @@ import { join } from 'node:path';
 import type { TestContext } from 'node:test';
 import tls from 'node:tls';
 import { promisify } from 'node:util';
-import { makeAdminToken } from '../../lib/auth/admin-token.ts';
+import { makeToken } from '../../lib/auth/static-token.ts';
 import { ask, basic, behind, inspect, printed, proxyDirectory, proxyUser, siteText, spawnProxy } from './proxy.ts';
 import type { Got, ProxyName } from './proxy.ts';
 import { certificates, cheap, readUsersFile, spawnService } from './service.ts';
@@ -119,7 +119,7 @@ export function proxyTrials(name: ProxyName): void {
 
   trial(`${name}: a page of another site may change nothing, the own one may`, { needs }, async (t) => {
     const data = temporaryDirectory(t);
-    await makeAdminToken(data);
+    await makeToken(data, 'admin');
     const port = String(await freePort());
     // The service knows its own name as the proxy says it, be it by Host or by --public-url.
     const proxy = await spawnProxy(t, name, ['--data', data, '--port', port, '--trusted-proxy', '127.0.0.1']);
@@ -205,7 +205,7 @@ export function proxyTrials(name: ProxyName): void {
     const place = temporaryDirectory(t);
     chmodSync(place, 0o711);
     const data = temporaryDirectory(t);
-    await makeAdminToken(data);
+    await makeToken(data, 'admin');
     const socket = join(place, 'http');
     const own = ['--http', '--socket', socket, '--trusted-proxy', 'unix'];
     await spawnService(t, { data, args: [...cheap, ...own] });
@@ -274,7 +274,7 @@ export function proxyTrials(name: ProxyName): void {
     const refused = printed([name, '--data', data, '--certs', certificates(), '--trusted-proxy', '127.0.0.1']);
     assert.deepEqual([refused.status, refused.stdout], [1, '']);
     assert.match(refused.stderr, /^registrar: [^\n]*registrar token\n$/);
-    await makeAdminToken(data);
+    await makeToken(data, 'admin');
     const flags = ['--data', data, '--certs', certificates(), '--trusted-proxy', '127.0.0.1', '--public-url', 'https://registrar.example'];
     assert.deepEqual(printed([name, ...flags]), { ...refused, status: 0, stderr: '', stdout: siteText(name, flags) });
   });
@@ -324,7 +324,7 @@ async function openStub(t: TestContext, answers: (nthOfConnection: number) => bo
 
 async function stubFlags(t: TestContext, { port }: Stub): Promise<string[]> {
   const data = temporaryDirectory(t);
-  await makeAdminToken(data);
+  await makeToken(data, 'admin');
   return ['--data', data, '--http', '--port', String(port), '--limits', 'off'];
 }
 

@@ -8,7 +8,7 @@ import https from 'node:https';
 import { connect } from 'node:net';
 import { join } from 'node:path';
 import type { TestContext } from 'node:test';
-import { makeAdminToken } from '../../lib/auth/admin-token.ts';
+import { makeToken } from '../../lib/auth/static-token.ts';
 import { parseCommandLine } from '../../lib/config.ts';
 import { siteText as textOf } from '../../bin/command/proxy.ts';
 import type { ProxyName } from '../../lib/deploy/site.ts';
@@ -131,7 +131,7 @@ export async function behind(
   t: Context, name: ProxyName, { flags = [], also = [], port }: { flags?: readonly string[]; also?: readonly string[]; port?: number | undefined } = {},
 ): Promise<Behind> {
   const data = temporaryDirectory(t);
-  const { value: token } = await makeAdminToken(data);
+  const { value: token } = await makeToken(data, 'admin');
   const servicePort = await freePort();
   const own = ['--port', String(servicePort), '--trusted-proxy', '127.0.0.1', ...flags];
   const service = await spawnService(t, { data, args: [...cheap, ...own] });

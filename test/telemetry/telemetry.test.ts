@@ -10,6 +10,7 @@ import { Log } from '../../lib/telemetry/log.ts';
 import { Metrics } from '../../lib/telemetry/metrics.ts';
 import type { Output } from '../../lib/telemetry/log.ts';
 import { Telemetry } from '../../lib/telemetry/telemetry.ts';
+import { runCommand } from '../helper/command.ts';
 import { exercise } from '../helper/exercise.ts';
 import { adminToken, cheap, openService } from '../helper/service.ts';
 import type { Service } from '../helper/service.ts';
@@ -207,6 +208,18 @@ test('metrics: in authenticated mode they are for the admin token only', async (
   await ask('/user/', { method: 'POST', body: { login: 'alice', password } });
   assert.equal((await ask('/metrics')).status, 401);
   assert.equal((await ask('/metrics', { headers: basic('alice') })).status, 403);
+});
+
+test('metrics: the token that the command makes opens them within a second, and nothing else', async (t) => {
+  const { ask, data } = await openService(t, cheap, closed);
+  const made = await runCommand(['token', '--metrics', '--data', data]);
+  assert.equal(made.status, 0, made.stderr);
+  const headers = { Authorization: `Bearer ${made.stdout.trim()}` };
+  await until(async () => (await ask('/metrics', { headers })).status === 200, 'the token is noticed');
+  for (const path of ['/user/', '/user/alice', '/session', '/auth']) assert.equal((await ask(path, { headers })).status, 403, path);
+  assert.equal((await runCommand(['token', '--metrics', '--data', data])).stdout, made.stdout);
+  assert.equal((await runCommand(['token', '--metrics', '--new', '--data', data])).status, 0);
+  await until(async () => (await ask('/metrics', { headers })).status === 401, 'the earlier token is void');
 });
 
 test('metrics: unknown paths and methods make no new series', async (t) => {

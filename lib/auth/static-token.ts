@@ -1,7 +1,7 @@
 /**
- * The admin token decides the mode of the service. It comes from the configuration, or from a file that is watched. Once
- * there is a token the service stays in authenticated mode until it ends: with a file that is removed, emptied, weak or
- * open to others no request is authenticated as the administrator's.
+ * The admin token and the metrics token come from the configuration, or from a file that is watched. The admin token decides the
+ * mode of the service: once there is one, the service stays in authenticated mode until it ends. While a file is removed,
+ * emptied, weak or open to others, no request is authenticated by its token.
  */
 
 import { createHash, randomBytes, timingSafeEqual } from 'node:crypto';
@@ -11,66 +11,76 @@ import { FileWatcher } from './file-watcher.ts';
 import { markAuthenticated } from './mode.ts';
 import { SecretFiles, readSecretFile } from './secret-files.ts';
 
-export interface AdminTokenOptions {
+export type TokenName = 'admin' | 'metrics';
+
+export interface StaticTokenOptions {
+  readonly name: TokenName;
   /** The token of the configuration; the file is not read then. */
   readonly configured: string | undefined;
-  readonly path: string;
+  /** The data directory, in which the token's file is. */
+  readonly directory: string;
   readonly report: (line: string) => void;
-  /** The service has left unauthenticated mode since a token has appeared. */
+  /** A token has appeared. */
   readonly onSet?: () => void;
   /** A monotonic clock, in milliseconds. */
   readonly now?: () => number;
 }
 
-/** In the data directory. */
-export const adminTokenName = 'admin-token';
+/** The name of its file in the data directory. */
+const tokenFile = (name: TokenName): string => `${name}-token`;
 /** 16 characters are 96 bits in base64. A shorter text was chosen by a person, and can be guessed. */
 const tokenPattern = /^[\x21-\x7e]{16,}$/;
 const tokenBytes = 32;
 
-export interface AdminTokenMade {
+export interface MadeToken {
   readonly value: string;
   readonly path: string;
   readonly isNew: boolean;
 }
 
 /** The token of a data directory, created if there is none, or if `isNew`. A service accepts it within a second. */
-export async function makeAdminToken(directory: string, { isNew = false } = {}): Promise<AdminTokenMade> {
+export async function makeToken(directory: string, name: TokenName, { isNew = false } = {}): Promise<MadeToken> {
   const secrets = new SecretFiles(directory);
-  const path = join(directory, adminTokenName);
+  const path = join(directory, tokenFile(name));
   for (;;) {
-    const value = secrets.get(adminTokenName);
-    if (value !== undefined && !isNew) return { value: checkSecretToken(value, `"${path}"`), path, isNew: false };
+    const value = secrets.get(tokenFile(name));
+    if (value !== undefined && !isNew) return { value: checkToken(value, name, `"${path}"`), path, isNew: false };
     const made = randomBytes(tokenBytes).toString('base64url');
-    await markAuthenticated(directory);
-    if (await secrets.replace(adminTokenName, value, `${made}\n`)) return { value: made, path, isNew: true };
+    if (name === 'admin') await markAuthenticated(directory);
+    if (await secrets.replace(tokenFile(name), value, `${made}\n`)) return { value: made, path, isNew: true };
   }
 }
 
 /** Throws `cannot-start` for a token that is empty, weak, or cannot stand in a header. `where` names its source. */
-export function checkSecretToken(text: string, where: string): string {
+function checkToken(text: string, name: TokenName, where: string): string {
   const token = text.replace(/\r?\n$/, '');
   if (tokenPattern.test(token)) return token;
-  const rule = '16 visible ASCII characters or more. Run "registrar token --new"';
-  throw new RegistrarError('cannot-start', `${where} has to have ${rule}.`);
+  throw new RegistrarError('cannot-start', `${where} has to have 16 visible ASCII characters or more. Run "${remedies[name]}".`);
 }
 
-export class AdminToken {
-  readonly #options: AdminTokenOptions;
+const remedies = { admin: 'registrar token --new', metrics: 'registrar token --metrics --new' } as const;
+const consequences = {
+  admin: 'Authenticated mode goes on, without an administrator.', metrics: 'Only the admin token opens /metrics.',
+} as const;
+
+export class StaticToken {
+  readonly #options: StaticTokenOptions;
+  readonly #path: string;
   readonly #watcher: FileWatcher | undefined;
   #isSet = false;
   #secret: SecretToken | undefined;
 
   /** Throws `cannot-start` if there is a token that cannot be used. */
-  constructor(options: AdminTokenOptions) {
-    const { configured, path, now } = options;
+  constructor(options: StaticTokenOptions) {
+    const { name, configured, directory, now } = options;
     this.#options = options;
-    if (configured === undefined) this.#watcher = new FileWatcher([path], now);
-    const token = configured === undefined ? this.#read() : checkSecretToken(configured, 'The admin token');
+    this.#path = join(directory, tokenFile(name));
+    if (configured === undefined) this.#watcher = new FileWatcher([this.#path], now);
+    const token = configured === undefined ? this.#read() : checkToken(configured, name, `The ${name} token`);
     if (token !== undefined) this.#accept(token);
   }
 
-  /** Whether the service is in authenticated mode. Costs one stat(2) a second. */
+  /** Whether there is or was a token. Costs one stat(2) a second. */
   isSet(): boolean {
     if (this.#watcher?.hasChanged() === true) this.#reload();
     return this.#isSet;
@@ -82,29 +92,28 @@ export class AdminToken {
   }
 
   #reload(): void {
-    const { path, report } = this.#options;
+    const { name, report } = this.#options;
     const wasSet = this.#isSet;
     try {
       const token = this.#read();
       if (token !== undefined) {
         this.#accept(token);
-        report(`The admin token was read from "${path}".`);
+        report(`The ${name} token was read from "${this.#path}".`);
       } else if (wasSet) {
-        throw new RegistrarError('cannot-start', `The admin token "${path}" was removed.`);
+        throw new RegistrarError('cannot-start', `The ${name} token "${this.#path}" was removed.`);
       }
     } catch (error) {
-      // A file that cannot be used was meant to end unauthenticated mode as well.
+      // An admin token that cannot be used was meant to end unauthenticated mode as well.
       this.#isSet = true;
       this.#secret = undefined;
-      report(`${messageOf(error)} Authenticated mode goes on, without an administrator. Run "registrar token --new".`);
+      report(`${messageOf(error)} ${consequences[name]} Run "${remedies[name]}".`);
     }
     if (!wasSet && this.#isSet) this.#options.onSet?.();
   }
 
   #read(): string | undefined {
-    const { path } = this.#options;
-    const text = readSecretFile(path);
-    return text === undefined ? undefined : checkSecretToken(text, `"${path}"`);
+    const text = readSecretFile(this.#path);
+    return text === undefined ? undefined : checkToken(text, this.#options.name, `"${this.#path}"`);
   }
 
   #accept(token: string): void {
