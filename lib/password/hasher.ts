@@ -53,18 +53,8 @@ export class Hasher {
     return this.#pool.queued;
   }
 
-  /** Workers that are busy. */
-  get running(): number {
-    return this.#pool.running;
-  }
-
-  /** Hashes and checks that were done. */
-  get hashes(): number {
-    return this.#pool.done;
-  }
-
   /** Hashes and checks that would have had to wait too long. */
-  get refused(): number {
+  get rejected(): number {
     return this.#pool.rejected;
   }
 

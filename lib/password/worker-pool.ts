@@ -80,7 +80,6 @@ export class WorkerPool {
   /** When there is room for the next job that is rejected. */
   #nextRetryAt = 0;
   #isClosed = false;
-  #done = 0;
   #rejected = 0;
 
   constructor(options: PoolOptions) {
@@ -89,15 +88,6 @@ export class WorkerPool {
 
   get queued(): number {
     return this.#queue.size;
-  }
-
-  /** Workers that are busy. */
-  get running(): number {
-    return this.#slots.filter((slot) => slot.task !== undefined).length;
-  }
-
-  get done(): number {
-    return this.#done;
   }
 
   /** Jobs that would have had to wait too long. */
@@ -210,7 +200,6 @@ export class WorkerPool {
     const derivations = result.isRight === false ? [job.first, ...job.rest] : [job.first];
     const costDone = result.isRight === false ? cost : costOf(job.first);
     if (costDone >= costMeasuredMin) this.#msPerCost = this.#msPerCost * 0.8 + (result.ms / costDone) * 0.2;
-    this.#done++;
     this.#options.onHash?.(result.ms, derivations);
     return result;
   }

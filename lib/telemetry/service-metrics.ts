@@ -18,7 +18,7 @@ const storeSeconds = [0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25
 export interface Sources {
   readonly version: string;
   readonly connections: () => number;
-  readonly hashQueue: () => { readonly queued: number; readonly refused: number };
+  readonly hashQueue: () => { readonly queued: number; readonly rejected: number };
   readonly store: () => { readonly users?: number; readonly fileBytes?: number; readonly deadBytes?: number };
   /** Milliseconds since 1970; undefined without TLS. */
   readonly certificateExpires: () => number | undefined;
@@ -48,7 +48,7 @@ export class ServiceMetrics {
     metrics.read('gauge', 'registrar_ready', 'Whether /health/ready is 200.', () => Number(isReady()));
     metrics.read('gauge', 'registrar_connections', 'Open connections.', connections);
     metrics.read('gauge', 'registrar_hashes_queued', 'Hashes that wait for a worker.', () => hashQueue().queued);
-    metrics.read('counter', 'registrar_hashes_rejected_total', 'Hashes rejected since the queue was full.', () => hashQueue().refused);
+    metrics.read('counter', 'registrar_hashes_rejected_total', 'Hashes rejected since the queue was full.', () => hashQueue().rejected);
     metrics.read('gauge', 'registrar_users', 'Users.', () => store().users);
     metrics.read('gauge', 'registrar_store_file_bytes', 'Length of the users file.', () => store().fileBytes);
     metrics.read('gauge', 'registrar_store_obsolete_bytes', 'Bytes that compaction would remove.', () => store().deadBytes);

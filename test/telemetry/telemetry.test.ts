@@ -19,7 +19,7 @@ import { until } from '../helper/temporary.ts';
 test('health: it is ready until a check says why not, and never again once it drains', async () => {
   let reason: string | undefined;
   const telemetry = new Telemetry(undefined);
-  const sources = { version: '', connections: () => 0, hashQueue: () => ({ queued: 0, refused: 0 }), store: () => ({}), certificateExpires: () => undefined };
+  const sources = { version: '', connections: () => 0, hashQueue: () => ({ queued: 0, rejected: 0 }), store: () => ({}), certificateExpires: () => undefined };
   telemetry.start(sources, [() => undefined, () => reason]);
   assert.equal(telemetry.unhealthyReason(), undefined);
   reason = 'no room';
