@@ -164,9 +164,8 @@ function makeHandler(
   const rules = { registration: config.registration };
   const prefix = address === undefined || address.pathname === '/' ? '' : address.pathname;
   const routes = [...apiRoutes, ...pageRoutes({ length: registry.passwordLength, prefix, help: config.helpText })];
-  const { unhealthyReason, audit } = telemetry;
+  const { unhealthyReason, audit, ended: onEnd } = telemetry;
   const parts = { registry, ...tokens, authenticator, prefix, unhealthyReason, metrics: () => telemetry.metrics.text(), audit };
-  const onEnd: HandlerOptions['onEnd'] = (context) => telemetry.ended(context);
   const hsts = config.hsts && !config.http;
   return createHandler({ routes, parts, authenticator, rules, hsts, notFound: notFoundPage(prefix), report, onEnd });
 }

@@ -45,19 +45,7 @@ export interface NewPassword {
 }
 
 /** Rejects with `usage`, `cannot-start`, `corrupt` or `busy`. */
-export async function createRegistrar(options: RegistrarOptions): Promise<Registrar> {
-  const { data, kdf, passwordMin, report = () => undefined, onFailed } = options;
-  const { config } = parseCommandLine('serve', [], {});
-  const read = <Value>(flag: Flag<Value>, option: string, value: unknown): Value => {
-    return readValue(flag, { text: String(value), source: `the option ${option}` });
-  };
-  const own = {
-    data: read(flags.data, 'data', data),
-    kdf: read(flags.kdf, 'kdf', kdf ?? flags.kdf.default),
-    passwordMin: read(flags['password-min'], 'passwordMin', passwordMin ?? config.passwordMin),
-  };
-  return new Registrar(await openUsers({ ...config, ...own }, { report, onFailed, ifMissing: 'create', isRehashing: true }));
-}
+export const createRegistrar = (options: RegistrarOptions): Promise<Registrar> => Registrar.open(options);
 
 /**
  * A call that fails rejects with a RegistrarError, whose `code` names the reason. Besides the codes below, any call may reject
@@ -68,8 +56,22 @@ class Registrar {
   readonly #open: OpenedUsers;
   #closing: Promise<void> | undefined;
 
-  constructor(open: OpenedUsers) {
+  /** Private, so that the types of the package refer to no other file. */
+  private constructor(open: OpenedUsers) {
     this.#open = open;
+  }
+
+  static async open(options: RegistrarOptions): Promise<Registrar> {
+    const { data, kdf, passwordMin, report = () => undefined, onFailed } = options;
+    const { config } = parseCommandLine('serve', [], {});
+    const read = <Value>(flag: Flag<Value>, option: string, value: unknown): Value =>
+      readValue(flag, { text: String(value), source: `the option ${option}` });
+    const own = {
+      data: read(flags.data, 'data', data),
+      kdf: read(flags.kdf, 'kdf', kdf ?? flags.kdf.default),
+      passwordMin: read(flags['password-min'], 'passwordMin', passwordMin ?? config.passwordMin),
+    };
+    return new Registrar(await openUsers({ ...config, ...own }, { report, onFailed, ifMissing: 'create', isRehashing: true }));
   }
 
   /** Rejects with `invalid`, whose `fields` name each broken rule, with `taken`, or with `key-reused`. */

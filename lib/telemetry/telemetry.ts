@@ -49,11 +49,11 @@ export class Telemetry {
     this.#audit?.record({ event: 'mode-changed', actor: 'service', detail: mode });
   }
 
-  ended(request: LoggedRequest): void {
+  readonly ended = (request: LoggedRequest): void => {
     const ms = performance.now() - request.startedMs;
     this.metrics.request(request, ms);
     this.log?.request(request, ms);
-  }
+  };
 
   /** A response to bytes that are no HTTP request. */
   readonly unparsable = (id: string, status: number): void => {

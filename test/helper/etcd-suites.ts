@@ -262,7 +262,7 @@ export function testEtcdStore(name: string, serverOf: () => EtcdServer, register
     const proxy = await startFaultProxy(serverOf().endpoints[0]!);
     const [first, second] = [(await open(t, { prefix, endpoints: [proxy.url] })).secrets, (await open(t, { prefix })).secrets];
     assert.equal(await first.get('key'), undefined);
-    assert.deepEqual((await Promise.all([first.putIfAbsent('key', 'one'), second.putIfAbsent('key', 'two')])).sort(), [false, true]);
+    assert.deepEqual((await Promise.all([first.replace('key', undefined, 'one'), second.replace('key', undefined, 'two')])).sort(), [false, true]);
     const won = (await second.get('key'))!;
     assert.equal(await first.replace('key', 'three', 'four'), false);
     assert.equal(await first.replace('none', 'three', 'four'), false);
@@ -270,7 +270,7 @@ export function testEtcdStore(name: string, serverOf: () => EtcdServer, register
     assert.equal(await second.get('key'), 'ключ\n');
     const loseOne = (): void => void (proxy.fault = () => ((proxy.fault = () => 'none'), 'lose-response'));
     loseOne();
-    assert.equal(await first.putIfAbsent('other', 'one'), true);
+    assert.equal(await first.replace('other', undefined, 'one'), true);
     loseOne();
     assert.equal(await first.replace('other', 'one', 'two'), true);
     assert.equal(await second.get('other'), 'two');

@@ -98,7 +98,7 @@ function authenticator(parts: Partial<AuthenticatorOptions> = {}): Authenticator
     registry: { findPublic: () => undefined, verify: async () => undefined },
     admin: { isSet: () => true, matches: (token: string) => token === adminToken },
     sessions: { read: (token: string) => (token === 'alice' ? { id: 1, login: 'alice', version: 1, expires: '' } : undefined) },
-    metrics: undefined,
+    metrics: { matches: () => false },
     limits: new Limits({ now: () => 1, waitMsMax: 5_000 }),
     trusted,
     origins: { own: undefined, allowed: [], isHttps: true },

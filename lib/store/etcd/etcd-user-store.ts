@@ -45,7 +45,6 @@ export class EtcdUserStore implements UserStore {
   /** A `SecretStore` for what all services share, such as the signing keys of sessions. */
   readonly secrets = {
     get: async (name: string) => (await this.#client.get(this.#keys.secret(name), this.#client.deadline()))?.value,
-    putIfAbsent: (name: string, value: string) => this.secrets.replace(name, undefined, value),
     replace: async (name: string, expected: string | undefined, value: string): Promise<boolean> => {
       const key = this.#keys.secret(name);
       const condition = expected === undefined ? isAbsent(key) : hasValue(key, expected);
