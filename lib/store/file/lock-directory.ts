@@ -8,7 +8,7 @@
  *   .compact-<identity>  the file into which a process compacts
  *
  * Removing the lock of a dead holder needs its break lock, so that no process can remove a lock that another one has
- * taken since. `test/store/file/lock-model.test.ts` proves it, and shows how simpler protocols fail.
+ * taken since. `test/helper/lock-model.ts` proves it, and shows how simpler protocols fail.
  */
 
 import type { Socket } from 'node:net';
