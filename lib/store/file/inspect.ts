@@ -3,6 +3,7 @@
  * `registrar check` prints. Other processes may write to it meanwhile.
  */
 
+import { setTimeout as sleep } from 'node:timers/promises';
 import { sameFile } from './crash-recovery.ts';
 import { readDurableOffset } from './durable-offset.ts';
 import type { FileSystem } from './file-system.ts';
@@ -25,8 +26,22 @@ export interface Inspection {
   readonly damage: Damage | undefined;
 }
 
-/** Rejects with `corrupt` if the header cannot be read. */
+const pauseMs = 5;
+
+/**
+ * Rejects with `corrupt` if the header cannot be read. A tail that another process cuts off or writes on while it is read looks
+ * damaged, so damage is reported when two looks in a row find the same.
+ */
 export async function inspect(fs: FileSystem, path: string): Promise<Inspection> {
+  for (let before: Damage | undefined; ; await sleep(pauseMs)) {
+    const found = await look(fs, path);
+    const { damage } = found;
+    if (damage === undefined || (damage.offset === before?.offset && damage.reason === before.reason)) return found;
+    before = damage;
+  }
+}
+
+async function look(fs: FileSystem, path: string): Promise<Inspection> {
   const log = UserLog.open(fs, path, { access: 'r' });
   try {
     const offset = readDurableOffset(fs, path);

@@ -31,9 +31,13 @@ export class ReadOnlyUserStore implements UserStore {
       // Bytes behind the durable offset of this boot are of a write in progress, which may still fail.
       const end = isOwn && offset.boot === bootId ? offset.end : log.size;
       const verdict = await judge(log, isOwn ? offset.end : 0, end);
-      const damage = verdict.state === 'damaged' ? verdict.damage : end < log.size ? (await inspect(fs, path)).damage : undefined;
+      const isDamaged = verdict.state === 'damaged';
+      const damage = isDamaged || end < log.size ? (await inspect(fs, path)).damage : undefined;
       if (damage !== undefined) throw corruption(path, damage);
-      return new ReadOnlyUserStore(log);
+      if (!isDamaged) return new ReadOnlyUserStore(log);
+      // Another process was about to recover the file.
+      log.close();
+      return await ReadOnlyUserStore.open(fs, path);
     } catch (error) {
       log?.close();
       throw cannotRead(path, error);

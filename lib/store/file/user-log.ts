@@ -211,7 +211,8 @@ export class UserLog {
     const scanned = this.#scanned;
     const { seed } = this.header;
     const first = this.#end - from;
-    const whole = chunk.lastIndexOf(0x0a, length - 1) + 1;
+    // Nothing was read if another process has cut the file meanwhile: the chunk has the bytes of an earlier read.
+    const whole = length === 0 ? 0 : chunk.lastIndexOf(0x0a, length - 1) + 1;
     const isVerified = whole - first >= bulkBytesMin && this.#checksums.holds(chunk, first, whole, seed);
     for (let start = first; start < whole; ) {
       const end = lineEnd(chunk, start, whole);

@@ -258,6 +258,33 @@ async function makeFileReadOnly(t: TestContext): Promise<{ path: string; store: 
   return { path, store };
 }
 
+test('verdict: a torn tail that another process cuts off, and writes on, while it is read without the lock is no damage', async (t) => {
+  const { path, store } = await makeFileReadOnly(t);
+  await store.close();
+  const sound = readFileSync(path);
+  const { seed: own } = decodeHeader(sound.subarray(0, sound.indexOf(0x0a))) as { seed: number };
+  const line = encodeUser({ id: 4, version: 1, ...newUser('dave') }, sound.length, own);
+  const torn = Buffer.concat([line.subarray(0, -1), line.subarray(0, 40)]);
+  const opens = [inspect, (fs: FileSystem, at: string) => ReadOnlyUserStore.open(fs, at)];
+  // After the first read of the tail, and after the second.
+  for (const [open, from] of opens.flatMap((one) => [[one, 1], [one, sound.length]] as const)) {
+    writeFileSync(path, Buffer.concat([sound, torn]));
+    let isCut = false;
+    const read: FileSystem['read'] = (fd, buffer, offset, length, position) => {
+      const bytes = nodeFileSystem.read(fd, buffer, offset, length, position);
+      if (!isCut && position >= from && position + bytes > sound.length) {
+        isCut = true;
+        writeFileSync(path, Buffer.concat([sound, line]));
+      }
+      return bytes;
+    };
+    const opened = await open({ ...nodeFileSystem, read }, path);
+    assert.ok(isCut);
+    if ('damage' in opened) assert.equal(opened.damage, undefined);
+    else await opened.close();
+  }
+});
+
 test('read-only store: it reads on a read-only mount, beside a service, and creates nothing', async (t) => {
   const { path, store } = await makeFileReadOnly(t);
   const before = readdirSync(`${path}.lock`).sort();
