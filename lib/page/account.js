@@ -4,7 +4,7 @@
  */
 
 import { Problem, ask, basic, ifMatch, registrar, userPath } from './api.js';
-import { element, empty, input, onSend } from './form.js';
+import { element, empty, input, onSend, showProblem } from './form.js';
 import { t } from './words.js';
 
 /** @typedef {import('./api.js').User} User */
@@ -74,14 +74,18 @@ async function confirm(login, password, field) {
 /** The login of a password link. @param {string} token */
 export function takeLink(token) {
   linkToken = token;
-  const bytes = atob((token.split('.')[0] ?? '').replaceAll('-', '+').replaceAll('_', '/'));
+  const [encoded = ''] = token.split('.');
+  const isBase64 = /^(?:[\w-]{4})*(?:[\w-]{2,3})?$/.test(encoded);
+  // Of a link that was cut the login is not known; the service rejects it.
+  const bytes = isBase64 ? atob(encoded.replaceAll('-', '+').replaceAll('_', '/')) : '';
   input('choose-login').value = new TextDecoder().decode(Uint8Array.from(bytes, (c) => c.charCodeAt(0)));
 }
 
 /** The path of this origin to which the user returns after signing in; undefined for the page itself. */
 export function returnPath() {
   const [, given = ''] = /[?&]to=(.*)$/.exec(location.search) ?? [];
-  const to = given.startsWith('%') ? decodeURIComponent(given) : given;
+  // Decoded by URLSearchParams, which throws for no text.
+  const to = given.startsWith('%') ? (new URLSearchParams(`to=${given.replaceAll('+', '%2B')}`).get('to') ?? '') : given;
   return /^\/(?![/\\])/.test(to) && new URL(to, location.origin).origin === location.origin ? to : undefined;
 }
 
@@ -140,7 +144,11 @@ export function wireAccount(go) {
   });
 
   element('sign-out').addEventListener('click', async () => {
-    await ask('DELETE', '/session').catch(() => undefined);
+    try {
+      await ask('DELETE', '/session');
+    } catch (error) {
+      return showProblem(element('status'), error);
+    }
     become(undefined);
     go('sign-in', t('You have signed out.'));
   });

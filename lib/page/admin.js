@@ -249,18 +249,24 @@ export function wireAdmin(showDate) {
   for (const choice of document.querySelectorAll('#add-form input[name=way]')) {
     choice.addEventListener('change', () => (element('add-password-field').hidden = !hasPassword()));
   }
-  onSend('add-form', async ({ login = '', password = '' }, form) => {
+  dialog('add-dialog').addEventListener('close', () => {
+    const form = element('add-form');
+    if (form instanceof HTMLFormElement) empty(form);
+    element('add-password-field').hidden = true;
+  });
+  onSend('add-form', async ({ login = '', password = '' }) => {
     const isInvited = !hasPassword();
     if (isInvited) {
       const at = userPath(login) ?? '/user/%2e';
-      const taken = await ask('GET', at, { headers: bearer(token) }).then(() => true, () => false);
+      const taken = await ask('GET', at, { headers: bearer(token) }).then(() => true, (error) => {
+        if (error instanceof Problem && error.status === 404) return false;
+        throw error;
+      });
       if (taken) throw new Problem('urn:registrar:taken', `The login "${login}" is taken`, { status: 409 });
       await issueLink({ login });
     } else {
       await register(login, password, bearer(token));
     }
-    empty(form);
-    element('add-password-field').hidden = true;
     dialog('add-dialog').close();
     await refresh(t('{login} has been added.', { login }));
   });

@@ -162,6 +162,11 @@ trial('page: the administrator lists users in pages, finds, adds and removes', i
   await browser.wait('document.querySelectorAll("#users tr").length === 20');
 
   await browser.click('#add');
+  await browser.click('#add-form input[value=password]');
+  await browser.fill('#add-password', password);
+  await browser.press(keys.escape);
+  await browser.wait('!document.getElementById("add-dialog").open && document.getElementById("add-password").value === ""');
+  await browser.click('#add');
   await browser.fill('#add-login', 'Новая');
   await browser.click('#add-form input[value=password]');
   await browser.fill('#add-password', password);
@@ -222,6 +227,12 @@ trial('page: an invitation link, made in a dialog, lets the user choose a passwo
   await browser.fill('#choose-password', 'another good one');
   await browser.click('#choose-form button');
   await says(browser, '#choose-form .problem', 'Ask for a new one');
+  await browser.open('about:blank');
+  await browser.open(`${url}/#password=a.%25`);
+  await seen(browser, 'password');
+  await browser.fill('#choose-password', 'another good one');
+  await browser.click('#choose-form button');
+  await says(browser, '#choose-form .problem', 'Ask for a new one');
 });
 
 trial('page: it returns to the path that was wanted, of the same origin only, and keeps a session if asked to', inBrowser, async (t) => {
@@ -235,10 +246,18 @@ trial('page: it returns to the path that was wanted, of the same origin only, an
   };
   await signIn();
   await browser.wait('location.pathname === "/health/live" && location.search === "?a=1&b=2"');
-  for (const to of ['//evil.example', '/\\evil.example', 'https://evil.example/', '%2F%2Fevil.example', 'javascript:alert(1)']) {
+  for (const to of ['//evil.example', '/\\evil.example', 'https://evil.example/', '%2F%2Fevil.example', '%zz', 'javascript:alert(1)']) {
     await browser.open(`${url}/sign-in?to=${to}`);
     await seen(browser, 'account');
   }
+  await browser.devtools('Network.enable', {});
+  const network = (offline: boolean): Promise<unknown> =>
+    browser.devtools('Network.emulateNetworkConditions', { offline, latency: 0, downloadThroughput: -1, uploadThroughput: -1 });
+  await network(true);
+  await browser.click('#sign-out');
+  await says(browser, '#status', 'cannot be reached');
+  assert.equal(await browser.run('return document.getElementById("account").hidden'), false, 'a session that goes on is not told as ended');
+  await network(false);
   await browser.click('#sign-out');
   await seen(browser, 'sign-in');
   await browser.reload();
