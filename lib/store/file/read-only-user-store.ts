@@ -37,6 +37,7 @@ export class ReadOnlyUserStore implements UserStore {
       if (!isDamaged) return new ReadOnlyUserStore(log);
       // Another process was about to recover the file.
       log.close();
+      log = undefined;
       return await ReadOnlyUserStore.open(fs, path);
     } catch (error) {
       log?.close();

@@ -285,6 +285,41 @@ test('verdict: a torn tail that another process cuts off, and writes on, while i
   }
 });
 
+test('read-only store: where the file is recovered while it is opened, and cannot be opened again, each descriptor is closed once', async (t) => {
+  const { path, store } = await makeFileReadOnly(t);
+  await store.close();
+  rmSync(`${path}.lock`, { recursive: true });
+  const sound = readFileSync(path);
+  const { seed: own } = decodeHeader(sound.subarray(0, sound.indexOf(0x0a))) as { seed: number };
+  const line = encodeUser({ id: 4, version: 1, ...newUser('dave') }, sound.length, own);
+  writeFileSync(path, Buffer.concat([sound, line.subarray(0, -1), line.subarray(0, 40)]));
+  const opened = new Set<number>();
+  let [opens, isCut] = [0, false];
+  const fs: FileSystem = {
+    ...nodeFileSystem,
+    open: (...args) => {
+      if (args[0] === path && ++opens === 3) throw Object.assign(new Error('EIO'), { code: 'EIO' });
+      const fd = nodeFileSystem.open(...args);
+      opened.add(fd);
+      return fd;
+    },
+    close: (fd) => {
+      assert.ok(opened.delete(fd), 'a descriptor is closed twice');
+      nodeFileSystem.close(fd);
+    },
+    read: (fd, into, offset, length, position) => {
+      const bytes = nodeFileSystem.read(fd, into, offset, length, position);
+      if (!isCut && position >= sound.length) {
+        isCut = true;
+        writeFileSync(path, Buffer.concat([sound, line]));
+      }
+      return bytes;
+    },
+  };
+  await assert.rejects(ReadOnlyUserStore.open(fs, path), /EIO/);
+  assert.deepEqual([opens, opened.size], [3, 0]);
+});
+
 test('read-only store: it reads on a read-only mount, beside a service, and creates nothing', async (t) => {
   const { path, store } = await makeFileReadOnly(t);
   const before = readdirSync(`${path}.lock`).sort();
