@@ -52,6 +52,8 @@ export class AuditLog {
   /** Rejections of each client in this minute besides the first, so that no client fills the disk. */
   readonly #rejections = new Map<string, number>();
   #minute = 0;
+  /** Read for the first rejection. */
+  #key: string | undefined;
   #pending: { readonly time: Date; readonly event: AuditEvent; readonly login: string | undefined }[] = [];
   #writing: Promise<void> | undefined;
   #file: { readonly handle: FileHandle; readonly inode: number } | undefined;
@@ -93,6 +95,7 @@ export class AuditLog {
     this.#endMinute();
     await this.#writing;
     await this.#file?.handle.close();
+    this.#file = undefined;
   }
 
   #endMinute(): void {
@@ -123,11 +126,13 @@ export class AuditLog {
     }
   }
 
+  /** Undefined if the key cannot be read, which counts as a failure: the event is written without it. */
   async #hashOf(login: string): Promise<string | undefined> {
     try {
-      return `login ${createHmac('sha256', await this.#options.key()).update(login).digest('hex').slice(0, 32)}`;
+      this.#key ??= await this.#options.key();
+      return `login ${createHmac('sha256', this.#key).update(login).digest('hex').slice(0, 32)}`;
     } catch (error) {
-      this.#options.report(`Cannot read the key of the audit log: ${messageOf(error)}. The login of a rejection is left out.`);
+      this.#fail(error);
       return undefined;
     }
   }

@@ -137,3 +137,23 @@ test('audit: a failure is reported once and counted, and the next event is tried
   await lost.close();
   assert.match(lines[0]!, /^audit: \{.*"target":5\}$/);
 });
+
+test('audit: the key is read once; while it cannot be read, rejections are written without their logins, and that is reported once', async (t) => {
+  const path = join(temporaryDirectory(t), 'audit.jsonl');
+  const reports: string[] = [];
+  let [calls, isBroken] = [0, true];
+  const key = async (): Promise<string> => {
+    calls++;
+    if (isBroken) throw new Error('no key');
+    return 'the key';
+  };
+  const audit = new AuditLog({ path, key, now: () => new Date(), report: (line) => reports.push(line) });
+  for (let n = 0; n < 50; n++) audit.rejected({ actor: 'anonymous', client: `192.0.2.${n}` }, 'алиса');
+  await until(() => existsSync(path) && read(path).length === 50, 'all are written');
+  assert.deepEqual([reports.length, audit.failures, new Set(read(path).map(({ detail }) => detail))], [1, 50, new Set([undefined])]);
+  [calls, isBroken] = [0, false];
+  for (let n = 50; n < 100; n++) audit.rejected({ actor: 'anonymous', client: `192.0.2.${n}` }, 'алиса');
+  await audit.close();
+  assert.equal(calls, 1);
+  assert.equal(read(path).filter(({ detail }) => /^login [0-9a-f]{32}$/.test(detail)).length, 50);
+});
