@@ -43,6 +43,7 @@ export class ServiceMetrics {
   start({ version, connections, hashQueue, store, certificateExpires, logDropped, auditFailures, isReady }: Sources): void {
     const metrics = this.#metrics;
     const startSeconds = Date.now() / 1000 - process.uptime();
+    const filesMax = readFilesMax();
     this.#lag.enable();
     metrics.read('gauge', 'registrar_build_info', 'Always 1.', () => 1, { version, node_version: process.version });
     metrics.read('gauge', 'registrar_ready', 'Whether /health/ready is 200.', () => Number(isReady()));
@@ -59,11 +60,13 @@ export class ServiceMetrics {
     // The timer is late by its own resolution. It reads 0 before its first tick.
     const lag = (): number => Math.max(0, this.#lag.percentile(99) / 1e9 - 0.02) || 0;
     metrics.read('gauge', 'registrar_event_loop_lag_p99_seconds', '99th percentile of timer delays since the last scrape.', lag);
-    const cpuSeconds = (): number => (process.cpuUsage().user + process.cpuUsage().system) / 1e6;
-    metrics.read('counter', 'process_cpu_seconds_total', 'User and system time of all threads.', cpuSeconds);
+    metrics.read('counter', 'process_cpu_seconds_total', 'User and system time of all threads.', () => {
+      const { user, system } = process.cpuUsage();
+      return (user + system) / 1e6;
+    });
     metrics.read('gauge', 'process_resident_memory_bytes', 'Resident memory.', process.memoryUsage.rss);
     metrics.read('gauge', 'process_open_fds', 'Open file descriptors.', openFiles);
-    metrics.read('gauge', 'process_max_fds', 'The limit of open file descriptors.', filesMax);
+    metrics.read('gauge', 'process_max_fds', 'The limit of open file descriptors.', () => filesMax);
     metrics.read('gauge', 'process_start_time_seconds', 'When the process started, since 1970.', () => startSeconds);
   }
 
@@ -114,7 +117,7 @@ function openFiles(): number | undefined {
 }
 
 /** Undefined without /proc, or without a limit. */
-function filesMax(): number | undefined {
+function readFilesMax(): number | undefined {
   return unlessMissing(() => Number(/^Max open files\s+(\d+)/m.exec(readFileSync('/proc/self/limits', 'latin1'))?.[1])) || undefined;
 }
 
