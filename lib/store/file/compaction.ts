@@ -15,7 +15,7 @@ import { writeAll } from '../../durable-file.ts';
 import { RegistrarError } from '../../errors.ts';
 import type { FileSystem } from './file-system.ts';
 import { UserLog, corruption } from './user-log.ts';
-import { encodeHeader, formatVersion, lineBytesMax, newScanned, copyLine, scanLine } from './record.ts';
+import { encodeHeader, formatVersion, lineBytesMax, linesEnd, newScanned, copyLine, scanLine } from './record.ts';
 
 /** The files of compactions are in the lock directory; the identity of the process follows. */
 export const compactPrefix = '.compact-';
@@ -106,7 +106,7 @@ export class Compaction {
     const scanned = newScanned();
     for (const to = this.#source.end; this.#copiedTo < to; ) {
       const bytes = this.#source.bytes(this.#copiedTo, Math.min(to, this.#copiedTo + pageBytes / 2));
-      const whole = bytes.lastIndexOf(0x0a) + 1;
+      const whole = linesEnd(bytes);
       let length = 0;
       for (let start = 0, end = 0; start < whole; start = end + 1) {
         end = bytes.indexOf(0x0a, start);

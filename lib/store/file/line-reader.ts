@@ -9,7 +9,7 @@
 import { RegistrarError, grouped } from '../../errors.ts';
 import { BulkChecksum } from './checksum.ts';
 import type { FileSystem } from './file-system.ts';
-import { checksumHolds, lineBytesMax, lineEnd } from './record.ts';
+import { checksumHolds, lineBytesMax, lineEnd, linesEnd } from './record.ts';
 
 /** Most lines are shorter: one read for one user. */
 const lineBytesUsual = 512;
@@ -105,7 +105,7 @@ export class LineReader {
 
   /** The end of the last complete line, if all lines before are good: then none of them is verified alone. */
   #verify({ bytes, length }: Window): number {
-    const end = bytes.lastIndexOf(0x0a, length - 1) + 1;
+    const end = linesEnd(bytes, length);
     this.#checksums ??= new BulkChecksum();
     return this.#checksums.holds(bytes, 0, end, this.#seed) ? end : 0;
   }

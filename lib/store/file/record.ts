@@ -127,6 +127,12 @@ export function lineEnd(bytes: Buffer, start: number, end: number): number {
   return at < end ? at : -1;
 }
 
+/** The end of the last complete line in `bytes[0, end)`; 0 if there is none. What is behind `end` may be of an earlier read. */
+export function linesEnd(bytes: Buffer, end = bytes.length): number {
+  // To lastIndexOf, an offset of -1 is the last byte of the buffer.
+  return end === 0 ? 0 : bytes.lastIndexOf(newline, end - 1) + 1;
+}
+
 /** What a line says, without an object made of it. One value is used again and again: a million lines are read. */
 export interface Scanned {
   id: number;

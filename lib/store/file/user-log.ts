@@ -12,7 +12,7 @@ import type { FileSystem } from './file-system.ts';
 import { LoginIndex } from './login-index.ts';
 import { KdfReader } from './kdf-reader.ts';
 import { LineReader } from './line-reader.ts';
-import { decodeHeader, lineBytesMax, lineEnd, newScanned, scanLine, scanVerified } from './record.ts';
+import { decodeHeader, lineBytesMax, lineEnd, linesEnd, newScanned, scanLine, scanVerified } from './record.ts';
 import type { Header } from './record.ts';
 import { UserReader } from './user-reader.ts';
 
@@ -211,8 +211,8 @@ export class UserLog {
     const scanned = this.#scanned;
     const { seed } = this.header;
     const first = this.#end - from;
-    // Nothing was read if another process has cut the file meanwhile: the chunk has the bytes of an earlier read.
-    const whole = length === 0 ? 0 : chunk.lastIndexOf(0x0a, length - 1) + 1;
+    // Nothing was read if another process has cut the file meanwhile.
+    const whole = linesEnd(chunk, length);
     const isVerified = whole - first >= bulkBytesMin && this.#checksums.holds(chunk, first, whole, seed);
     for (let start = first; start < whole; ) {
       const end = lineEnd(chunk, start, whole);
