@@ -44,11 +44,14 @@ export const sessionRoutes: readonly Route[] = [
       responses: { 200: { is: 'The user.', headers: [...identity, 'Set-Cookie'], content: { 'application/json': 'SignedIn' } } },
       errors: ['disabled'],
     },
-    handle: ({ sessions }, context) => identify(sessions, userOf(context), ({ json: user, session }, headers, renewed) => {
-      const expires = renewed?.expires ?? session?.expiresAt;
-      const body = `{"user":${user},"expires":${expires === undefined ? 'null' : `"${expires}"`}}\n`;
-      return { status: 200, headers: { 'Content-Type': 'application/json', ...headers }, body };
-    }),
+    handle: ({ sessions }, context) => {
+      const principal = userOf(context);
+      return identify(sessions, principal, (headers, renewed) => {
+        const expires = renewed?.expires ?? principal.session?.expiresAt;
+        const body = `{"user":${principal.json},"expires":${expires === undefined ? 'null' : `"${expires}"`}}\n`;
+        return { status: 200, headers: { 'Content-Type': 'application/json', ...headers }, body };
+      });
+    },
   }),
   route({
     method: 'DELETE', pattern: '/session', action: 'close-session',
@@ -89,7 +92,7 @@ export const sessionRoutes: readonly Route[] = [
       },
       errors: ['disabled'],
     },
-    handle: ({ sessions }, context) => identify(sessions, userOf(context), (_principal, headers) => ({ status: 200, headers })),
+    handle: ({ sessions }, context) => identify(sessions, userOf(context), (headers) => ({ status: 200, headers })),
   }),
   route({
     method: 'GET', pattern: '/.well-known/jwks.json', action: 'public',
@@ -116,15 +119,13 @@ export function requireSame({ id, version }: UserPrincipal): (user: User) => voi
 /** Names the user in headers, and renews a cookie when it is due; otherwise without a promise, since proxies ask for every request. */
 function identify(
   sessions: Sessions,
-  principal: UserPrincipal,
-  reply: (principal: UserPrincipal, headers: Record<string, string>, renewed?: IssuedToken) => Reply,
+  { by, session, login, id }: UserPrincipal,
+  reply: (headers: Record<string, string>, renewed?: IssuedToken) => Reply,
 ): Reply | Promise<Reply> {
-  const { by, session, login, id } = principal;
   const headers = { 'X-User': encodeURIComponent(login), 'X-User-Id': String(id) };
   const renewing = by === 'cookie' && session !== undefined ? sessions.renew(session) : undefined;
-  return renewing === undefined ? reply(principal, headers) : renewing.then((renewed) => (
-    reply(principal, { ...headers, 'Set-Cookie': cookieOf(renewed, session?.isPersistent === true) }, renewed)
-  ));
+  if (renewing === undefined) return reply(headers);
+  return renewing.then((renewed) => reply({ ...headers, 'Set-Cookie': cookieOf(renewed, session?.isPersistent === true) }, renewed));
 }
 
 function cookieOf({ token, seconds }: IssuedToken, isPersistent: boolean): string {
