@@ -84,9 +84,17 @@ export function takeLink(token) {
 /** The path of this origin to which the user returns after signing in; undefined for the page itself. */
 export function returnPath() {
   const [, given = ''] = /[?&]to=(.*)$/.exec(location.search) ?? [];
-  // Decoded by URLSearchParams, which throws for no text.
-  const to = given.startsWith('%') ? (new URLSearchParams(`to=${given.replaceAll('+', '%2B')}`).get('to') ?? '') : given;
+  const to = given.startsWith('%') ? decoded(given) : given;
   return /^\/(?![/\\])/.test(to) && new URL(to, location.origin).origin === location.origin ? to : undefined;
+}
+
+/** Empty for text that is not percent-encoded UTF-8. @param {string} text */
+function decoded(text) {
+  try {
+    return decodeURIComponent(text);
+  } catch {
+    return '';
+  }
 }
 
 /** @param {Go} go */

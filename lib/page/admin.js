@@ -4,7 +4,7 @@
  */
 
 import { Problem, ask, bearer, ifMatch, registrar, userPath } from './api.js';
-import { dialog, element, empty, input, onSend, say, showProblem } from './form.js';
+import { dialog, element, empty, formOf, input, onSend, say, showProblem } from './form.js';
 import { t } from './words.js';
 
 /** @typedef {import('./api.js').User} User */
@@ -176,8 +176,7 @@ async function remove(user) {
  */
 function confirmFirst(heading, hint, button, act) {
   confirmed = act;
-  const form = element('confirm-form');
-  if (form instanceof HTMLFormElement) empty(form);
+  empty(formOf('confirm-form'));
   element('confirm-heading').textContent = heading;
   element('confirm-hint').textContent = hint;
   element('confirm-button').textContent = button;
@@ -250,8 +249,7 @@ export function wireAdmin(showDate) {
     choice.addEventListener('change', () => (element('add-password-field').hidden = !hasPassword()));
   }
   dialog('add-dialog').addEventListener('close', () => {
-    const form = element('add-form');
-    if (form instanceof HTMLFormElement) empty(form);
+    empty(formOf('add-form'));
     element('add-password-field').hidden = true;
   });
   onSend('add-form', async ({ login = '', password = '' }) => {

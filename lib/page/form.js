@@ -16,19 +16,23 @@ export function element(id) {
   return found;
 }
 
-/** @param {string} id */
-export function dialog(id) {
+/**
+ * @template {HTMLElement} Kind
+ * @param {string} id
+ * @param {new () => Kind} kind
+ */
+function elementOf(id, kind) {
   const found = element(id);
-  if (!(found instanceof HTMLDialogElement)) throw new Error(`#${id} is no dialog`);
+  if (!(found instanceof kind)) throw new Error(`#${id} is no ${kind.name}`);
   return found;
 }
 
 /** @param {string} id */
-export function input(id) {
-  const found = element(id);
-  if (!(found instanceof HTMLInputElement)) throw new Error(`#${id} is no input`);
-  return found;
-}
+export const dialog = (id) => elementOf(id, HTMLDialogElement);
+/** @param {string} id */
+export const input = (id) => elementOf(id, HTMLInputElement);
+/** @param {string} id */
+export const formOf = (id) => elementOf(id, HTMLFormElement);
 
 /** @param {HTMLFormElement} form */
 function inputsOf(form) {
@@ -67,8 +71,7 @@ export function showProblem(place, error) {
  * @param {(values: Record<string, string>, form: HTMLFormElement) => Promise<void>} act
  */
 export function onSend(id, act) {
-  const form = element(id);
-  if (!(form instanceof HTMLFormElement)) throw new Error(`#${id} is no form`);
+  const form = formOf(id);
   form.addEventListener('submit', async (event) => {
     event.preventDefault();
     const button = buttonOf(form);
